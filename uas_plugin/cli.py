@@ -1,0 +1,62 @@
+"""The ``uas`` command: a table of verbs, each a ``main(argv)`` that is imported when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from uas_plugin import __version__
+from uas_plugin.bin import run_main
+from uas_plugin.errors import UASError, suggest
+
+# verb -> ("module:function", what it does). A new verb is one line here.
+VERBS: dict[str, tuple[str, str]] = {
+    "tokenize": ("uas_plugin.tokenizer.cli:main", "audio files or cuts -> token ids"),
+    "reconstruct": ("uas_plugin.codec.cli:main", "token ids -> audio"),
+    "generate": ("uas_plugin.audiollm.cli:main", "audio and text -> the AudioLLM's answer"),
+    "schema": ("uas_plugin.schema.cli:main", "check or show UAS JSON"),
+    "evaluate": ("uas_plugin.evaluation.cli:main", "score responses"),
+    "report": ("uas_plugin.report.cli:main", "one HTML file of a finished run"),
+    "config": ("uas_plugin.config.cli:main", "show the resolved configuration"),
+    "doctor": ("uas_plugin.doctor:main", "check this installation"),
+}
+
+EXAMPLE = "uas doctor"
+
+
+def help_text() -> str:
+    """What ``uas --help`` prints."""
+    width = max(map(len, VERBS)) + 2
+    verbs = "\n".join(f"  {verb:<{width}}{text}" for verb, (_, text) in VERBS.items())
+    return (
+        "usage: uas <verb> [options]\n\n"
+        "Universal audio tokens: tokenize, reconstruct, generate, evaluate.\n\n"
+        f"verbs:\n{verbs}\n\n"
+        "`uas <verb> --help` gives the options of a verb; `uas --version` the version.\n\n"
+        f"example:\n  {EXAMPLE}\n"
+    )
+
+
+def _dispatch(argv: Sequence[str]) -> None:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(help_text(), end="")
+        return
+    verb, rest = argv[0], list(argv[1:])
+    if verb in ("-V", "--version"):
+        print(f"uas {__version__}")
+        return
+    if verb not in VERBS:
+        raise UASError(f"unknown verb '{verb}'.{suggest(verb, VERBS)} `uas --help` lists them.")
+    module, _, function = VERBS[verb][0].partition(":")
+    sys.argv[0] = f"uas {verb}"  # argparse names the program after it, in help and errors
+    getattr(importlib.import_module(module), function)(rest)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of the ``uas`` console script."""
+    run_main(_dispatch, argv)
+
+
+if __name__ == "__main__":
+    main()
