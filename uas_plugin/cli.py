@@ -1,4 +1,4 @@
-"""The ``uas`` command: a table of verbs, each a ``main(argv)`` that is imported when it is called."""
+"""The ``uas`` command: a table of verbs; each is a ``main(argv)`` that is imported when called."""
 
 from __future__ import annotations
 
