@@ -1,0 +1,1 @@
+"""Corpora to manifests, audio reading, training targets, token storage."""
