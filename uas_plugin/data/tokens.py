@@ -1,0 +1,72 @@
+"""Dumped tokens: where they lie and how to read them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from uas_plugin.errors import UASError
+
+if TYPE_CHECKING:
+    from lhotse import CutSet
+
+INFO_NAME = "info.json"
+TEXT_NAME = "token"
+LENGTH_NAME = "token_length"
+CUTS_NAME = "cuts.jsonl.gz"
+
+
+def read_token_info(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """What the dump of one set says of itself: codebook_size, frame_rate, tokenizer, sha256, counts.
+
+    Raises:
+        UASError: the dump is missing or unfinished (``info.json`` is written last).
+    """
+    path = Path(folder) / INFO_NAME
+    if not path.exists():
+        raise UASError(f"no finished token dump in {folder}: the token dump stage (4) makes it")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_token_text(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Tokens of a Kaldi text file ``<id> 12 7 401 ...`` (or of the folder that holds ``token``).
+
+    Returns:
+        id -> (T,) int64, in the order of the file.
+
+    Raises:
+        UASError: the file is missing, or a line holds something else than integers.
+    """
+    path = Path(path)
+    if path.is_dir():
+        read_token_info(path)
+        path = path / TEXT_NAME
+    if not path.exists():
+        raise UASError(f"no token file {path}: the token dump stage (4) makes it")
+    tokens: dict[str, np.ndarray] = {}
+    with open(path, encoding="utf-8") as stream:
+        for number, line in enumerate(stream, 1):
+            key, _, ids = line.rstrip("\n").partition(" ")
+            try:
+                tokens[key] = np.array(ids.split(), dtype=np.int64)
+            except ValueError:
+                raise UASError(f"{path}:{number}: token ids must be integers") from None
+    return tokens
+
+
+def load_token_cuts(path: str | os.PathLike[str]) -> CutSet:
+    """The dumped cuts of a set (folder or manifest); ``cut.load_tokens()`` gives (T,) ids.
+
+    Raises:
+        UASError: the dump is missing or unfinished.
+    """
+    from lhotse import CutSet
+
+    path = Path(path)
+    folder = path if path.is_dir() else path.parent
+    read_token_info(folder)
+    return CutSet.from_jsonl_lazy(folder / CUTS_NAME)

@@ -1,0 +1,199 @@
+"""What the plugin's ESPnet tasks share: data by pure functions of (seed, epoch), safe checkpoints.
+
+ESPnet's own data path reads Kaldi files; these tasks read Lhotse manifests and token dumps. A
+subclass gives ``build_model`` and ``build_batches``; everything else (optimisers, schedulers,
+averaging, resume, tensorboard, DDP, ``--print_config``) is ESPnet's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from uas_plugin.compat import prepare_torchaudio
+
+prepare_torchaudio()
+
+import torch  # noqa: E402
+from espnet2.iterators.abs_iter_factory import AbsIterFactory  # noqa: E402
+from espnet2.tasks.abs_task import AbsTask  # noqa: E402
+from espnet2.train.trainer import Trainer  # noqa: E402
+from espnet2.utils.nested_dict_action import NestedDictAction  # noqa: E402
+
+from uas_plugin.errors import UASError  # noqa: E402
+from uas_plugin.provenance import set_threads  # noqa: E402
+
+Batch = tuple[list[str], dict[str, torch.Tensor]]
+
+
+def rank_and_world() -> tuple[int, int]:
+    """This process's rank and the number of processes (0, 1 without torch.distributed)."""
+    distributed = torch.distributed
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
+
+
+class BatchSource:
+    """The batches of one task, by mode and epoch. ESPnet hands it around as its collate function."""
+
+    def __init__(self, task: type[UASTask], args: argparse.Namespace) -> None:
+        self.task, self.args = task, args
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Batches arrive collated."""
+        return batch
+
+    def one_pass(self, mode: str, epoch: int = 0) -> Iterable[Batch]:
+        """One pass over the data of ``mode``."""
+        return self.task.build_batches(self.args, mode, epoch)
+
+    def endless(self, mode: str, epoch: int) -> Iterator[Batch]:
+        """Passes after another, each in an order of its own, for epochs counted in steps."""
+        for part in itertools.count():
+            empty = True
+            # Distinct for every (epoch, part) of any training that is not absurdly long.
+            for batch in self.one_pass(mode, epoch * 10_000 + part):
+                empty = False
+                yield batch
+            if empty:
+                raise UASError(f"no {mode} data: every item was filtered out, or the set is empty")
+
+
+class EpochFactory(AbsIterFactory):
+    """ESPnet's view of a BatchSource."""
+
+    def __init__(self, source: BatchSource, mode: str, num_batches: int | None) -> None:
+        self.source, self.mode, self.num_batches = source, mode, num_batches
+
+    def build_iter(self, epoch: int, shuffle: bool | None = None) -> Iterable[Batch]:
+        """The batches of an epoch; the same whenever the training is resumed before it."""
+        if self.mode == "train" and self.num_batches is not None:
+            return itertools.islice(self.source.endless("train", epoch), self.num_batches)
+        batches = self.source.one_pass(self.mode, epoch if self.mode == "train" else 0)
+        return itertools.islice(batches, self.num_batches)
+
+
+class UASTrainer(Trainer):
+    """ESPnet's trainer, mended for a kill between its writes."""
+
+    @classmethod
+    def resume(cls, checkpoint: Any, model: Any, reporter: Any, *args: Any, **kwargs: Any) -> None:
+        """Resume; write the epoch's weights if the kill came after the checkpoint, before them."""
+        super().resume(checkpoint, model, reporter, *args, **kwargs)
+        weights = Path(checkpoint).parent / f"{reporter.get_epoch()}epoch.pth"
+        if not weights.exists():
+            logging.info("%s was not written before the last stop: writing it", weights)
+            torch.save(model.state_dict(), weights)
+
+
+@contextlib.contextmanager
+def atomic_torch_save() -> Iterator[None]:
+    """Let ``torch.save`` to a path write beside it and rename: ESPnet overwrites in place."""
+    original = torch.save
+
+    def save(obj: Any, f: Any, *args: Any, **kwargs: Any) -> None:
+        if not isinstance(f, (str, os.PathLike)):
+            return original(obj, f, *args, **kwargs)
+        temporary = f"{os.fspath(f)}.tmp{os.getpid()}"
+        original(obj, temporary, *args, **kwargs)
+        os.replace(temporary, f)
+
+    torch.save = save
+    try:
+        yield
+    finally:
+        torch.save = original
+
+
+class UASTask(AbsTask):
+    """Base of the plugin's tasks. Subclasses add arguments, a model and batches."""
+
+    num_optimizers = 1
+    trainer = UASTrainer
+
+    @classmethod
+    def build_batches(cls, args: argparse.Namespace, mode: str, epoch: int) -> Iterable[Batch]:
+        """One pass of ``(ids, tensors)``.
+
+        Must depend on ``(args, mode, epoch)`` and the rank only, and give every rank of a training
+        pass different items.
+
+        Args:
+            args: the task's options. mode: "train", "valid" or "plot_att". epoch: seeds the order.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def add_common_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        """Add ``--model_conf`` and ``--batch_conf`` and the defaults that fit these tasks."""
+        group = parser.add_argument_group(description="UAS options")
+        group.add_argument("--model_conf", action=NestedDictAction, default={}, help="model")
+        group.add_argument("--batch_conf", action=NestedDictAction, default={}, help="batches")
+        parser.set_defaults(num_att_plot=0, best_model_criterion=[["valid", "loss", "min"]])
+
+    @classmethod
+    def build_collate_fn(cls, args: argparse.Namespace, train: bool) -> Callable[..., Any]:
+        """The source of batches, which carries the options to ``build_streaming_iterator``."""
+        return BatchSource(cls, args)
+
+    @classmethod
+    def build_preprocess_fn(cls, args: argparse.Namespace, train: bool) -> None:
+        """Nothing: batches arrive ready."""
+        return None
+
+    @classmethod
+    def required_data_names(cls, train: bool = True, inference: bool = False) -> tuple[str, ...]:
+        """No Kaldi-style data files are read."""
+        return ()
+
+    @classmethod
+    def optional_data_names(cls, train: bool = True, inference: bool = False) -> tuple[str, ...]:
+        """No Kaldi-style data files are read."""
+        return ()
+
+    @classmethod
+    def build_iter_factory(
+        cls, args: argparse.Namespace, distributed_option: Any, mode: str, kwargs: Any = None
+    ) -> AbsIterFactory:
+        """Batches of an epoch: ``--num_iters_per_epoch`` steps, or one pass."""
+        if mode == "train":
+            if distributed_option.distributed and args.num_iters_per_epoch is None:
+                raise UASError("distributed training needs --num_iters_per_epoch: equal steps")
+            count = args.num_iters_per_epoch
+        else:
+            count = args.num_att_plot if mode == "plot_att" else None
+        return EpochFactory(BatchSource(cls, args), mode, count)
+
+    @classmethod
+    def build_streaming_iterator(cls, *args: Any, **kwargs: Any) -> Iterable[Batch]:
+        """One pass for ``--collect_stats true``."""
+        return kwargs["collate_fn"].one_pass(kwargs["mode"])
+
+    @classmethod
+    def build_optimizers(cls, args: argparse.Namespace, model: Any) -> list[Any]:
+        """ESPnet's optimisers; fills in the length of a one-cycle schedule from the epochs."""
+        steps = args.max_epoch * (args.num_iters_per_epoch or 0)
+        name = (args.scheduler or "").lower()
+        key = {"cosineannealingwarmuprestarts": "first_cycle_steps", "onecyclelr": "total_steps"}
+        if name in key and key[name] not in args.scheduler_conf:
+            if not steps:
+                raise UASError(f"scheduler {args.scheduler} needs --num_iters_per_epoch")
+            args.scheduler_conf = {**args.scheduler_conf, key[name]: steps}
+            warmup = args.scheduler_conf.get("warmup_steps", 0)
+            if warmup >= steps:
+                args.scheduler_conf["warmup_steps"] = max(steps // 10, 0)
+        return super().build_optimizers(args, model=model)
+
+    @classmethod
+    def main_worker(cls, args: argparse.Namespace) -> None:
+        """ESPnet's worker with a fixed number of threads and atomic checkpoints."""
+        set_threads()
+        with atomic_torch_save():
+            super().main_worker(args)
