@@ -9,6 +9,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from uas_plugin.compat import install_torchaudio_hook
+
+install_torchaudio_hook()
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:

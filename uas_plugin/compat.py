@@ -70,3 +70,23 @@ def prepare_torchaudio() -> bool:
         sys.modules["torchaudio._extension"] = _extension_stub()
         return False
     return True
+
+
+class _TorchaudioHook:
+    """Import hook that prepares torchaudio when something first looks for it.
+
+    transformers and ESPnet import torchaudio by themselves; with the hook no module of ours has
+    to remember to prepare it, and nothing is imported until then.
+    """
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        if name == "torchaudio":
+            sys.meta_path.remove(self)
+            prepare_torchaudio()
+        return None
+
+
+def install_torchaudio_hook() -> None:
+    """Install the hook once; importing ``uas_plugin`` does."""
+    if not any(isinstance(finder, _TorchaudioHook) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _TorchaudioHook())  # type: ignore[arg-type]

@@ -16,18 +16,14 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from uas_plugin.compat import prepare_torchaudio
+import torch
+from espnet2.iterators.abs_iter_factory import AbsIterFactory
+from espnet2.tasks.abs_task import AbsTask
+from espnet2.train.trainer import Trainer
+from espnet2.utils.nested_dict_action import NestedDictAction
 
-prepare_torchaudio()
-
-import torch  # noqa: E402
-from espnet2.iterators.abs_iter_factory import AbsIterFactory  # noqa: E402
-from espnet2.tasks.abs_task import AbsTask  # noqa: E402
-from espnet2.train.trainer import Trainer  # noqa: E402
-from espnet2.utils.nested_dict_action import NestedDictAction  # noqa: E402
-
-from uas_plugin.errors import UASError  # noqa: E402
-from uas_plugin.provenance import set_threads  # noqa: E402
+from uas_plugin.errors import UASError
+from uas_plugin.provenance import set_threads
 
 Batch = tuple[list[str], dict[str, torch.Tensor]]
 

@@ -11,9 +11,7 @@ import functools
 from collections.abc import Iterable
 from typing import Any
 
-from uas_plugin.espnet.task import Batch, UASTask, rank_and_world  # first: mends torchaudio
-
-import torch  # isort: skip
+import torch
 from espnet2.asr.specaug.specaug import SpecAug
 from espnet2.train.abs_espnet_model import AbsESPnetModel
 from espnet2.utils.types import str_or_none
@@ -21,6 +19,7 @@ from espnet2.utils.types import str_or_none
 from uas_plugin.data.manifests import load_cuts
 from uas_plugin.data.sampling import bucketed_batches, loaded
 from uas_plugin.data.text import TextTokenizer
+from uas_plugin.espnet.task import Batch, UASTask, rank_and_world
 from uas_plugin.tokenizer.build import build_model
 from uas_plugin.tokenizer.examples import (
     DecoderVocabulary,

@@ -108,9 +108,6 @@ class AudioTokenizer:
             waveform, rate = _read_first_channel(audio)
         if rate == SAMPLING_RATE:
             return waveform
-        from uas_plugin.compat import prepare_torchaudio
-
-        prepare_torchaudio()
         from torchaudio.functional import resample
 
         return resample(torch.from_numpy(waveform), rate, SAMPLING_RATE).numpy()

@@ -19,7 +19,7 @@ import numpy as np
 
 from uas_plugin.atomic import atomic_path, read_jsonl, write_json, write_jsonl, write_text
 from uas_plugin.data.audio import load_audio
-from uas_plugin.data.manifests import load_cuts
+from uas_plugin.data.manifests import load_cuts, save_cuts
 from uas_plugin.data.tokens import CUTS_NAME, INFO_NAME, LENGTH_NAME, TEXT_NAME
 from uas_plugin.errors import UASError
 from uas_plugin.progress import progress
@@ -112,7 +112,7 @@ def _store(
     encoded: Iterable[tuple[Any, np.ndarray]], folder: Path, tokenizer: AudioTokenizer
 ) -> list[tuple[str, np.ndarray]]:
     """Write arrays, cuts and Kaldi lines of a shard, sorted by id; returns (id, ids)."""
-    from lhotse import CutSet, NumpyHdf5Writer
+    from lhotse import NumpyHdf5Writer
 
     dtype = np.int16 if tokenizer.codebook_size <= 2**15 else np.int32
     cuts, rows = [], []
@@ -132,8 +132,7 @@ def _store(
                 rows.append((cut.id, ids))
     cuts.sort(key=lambda cut: cut.id)
     rows.sort(key=lambda row: row[0])
-    with atomic_path(folder / CUTS_NAME) as temporary:
-        CutSet.from_cuts(cuts).to_file(temporary)
+    save_cuts(cuts, folder / CUTS_NAME)
     write_text(folder / TEXT_NAME, "".join(token_line(key, ids) for key, ids in rows))
     write_text(folder / LENGTH_NAME, "".join(f"{key} {len(ids)}\n" for key, ids in rows))
     return rows
