@@ -1,0 +1,1 @@
+"""Language model over text pieces and audio tokens: vocabulary, chat, packing, generation."""

@@ -1,0 +1,178 @@
+"""Chat form of every task (arXiv 2604.12506, section 3; papers' prompts paraphrased).
+
+``<|im_start|>role\\n ... <|im_end|>\\n``; the audio of a turn stands before its text, between
+``<|audio_bos|>`` and ``<|audio_eos|>``. One function per task makes the messages; training and
+generation both go through :func:`encode_messages`, so they cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from uas_plugin.audiollm.vocabulary import Vocabulary
+from uas_plugin.data.text import TextTokenizer
+from uas_plugin.errors import UASError
+
+Message = Mapping[str, Any]
+TASKS = ("uas", "asr", "qa", "tts")
+ROLES = ("system", "user", "assistant")
+# Pieces of the chat form that the text tokenizer must hold as single pieces.
+CHAT_SYMBOLS = tuple(f"{role}\n" for role in ROLES) + ("\n",)
+LETTERS = "ABCDEFGH"
+
+# Some prompts per task: one is drawn per item in training; the first is used in tests.
+PROMPTS: dict[str, tuple[str, ...]] = {
+    "uas": (
+        "Describe the audio as JSON.",
+        "Write the audio schema.",
+        "What is heard? Answer as JSON.",
+    ),
+    "asr": ("Transcribe the audio.", "Write what is said.", "What does the speaker say?"),
+    "tts": ("Read aloud:", "Say this:", "Speak the text:"),
+}
+
+
+@dataclass(frozen=True)
+class Example:
+    """Token ids of one item: ``prefix`` (up to the audio's end) + ``prompt`` + ``answer``.
+
+    Only ``answer`` bears loss. Items of one clip have the same ``prefix``, so it is kept once.
+    """
+
+    prefix: list[int]
+    prompt: list[int]
+    answer: list[int]
+
+
+def _user(text: str, audio: Any | None) -> list[dict[str, Any]]:
+    parts: list[dict[str, Any]] = []
+    if audio is not None:
+        parts.append({"type": "audio", "tokens": audio})
+    parts.append({"type": "text", "text": text})
+    return [{"role": "user", "content": parts}]
+
+
+def uas_messages(audio: Any | None, *, variant: int = 0) -> list[dict[str, Any]]:
+    """Ask for the schema JSON. ``audio``: codebook entries, or None for the no-audio control."""
+    return _user(PROMPTS["uas"][variant % len(PROMPTS["uas"])], audio)
+
+
+def asr_messages(audio: Any | None, *, variant: int = 0) -> list[dict[str, Any]]:
+    """Ask for the transcription."""
+    return _user(PROMPTS["asr"][variant % len(PROMPTS["asr"])], audio)
+
+
+def qa_messages(audio: Any | None, question: str, choices: Sequence[str]) -> list[dict[str, Any]]:
+    """Multiple choice: question, blank line, one option a line (``A. ...``).
+
+    The answer is the text of an option, not its letter: at small size a letter is not learned.
+    """
+    if not 2 <= len(choices) <= len(LETTERS):
+        raise UASError(f"a question needs 2 to {len(LETTERS)} options, not {len(choices)}")
+    options = "\n".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices))
+    return _user(f"{question}\n\n{options}", audio)
+
+
+def tts_messages(
+    text: str, *, attributes: Mapping[str, str] | None = None, variant: int = 0
+) -> list[dict[str, Any]]:
+    """Ask for speech. ``attributes`` (gender, age, emotion, ...) stand before the text, sorted."""
+    prompt = PROMPTS["tts"][variant % len(PROMPTS["tts"])]
+    asked = ", ".join(f"{name}: {value}" for name, value in sorted((attributes or {}).items()))
+    return _user(f"{asked}\n{prompt} {text}" if asked else f"{prompt} {text}", None)
+
+
+def prompt_text(messages: Sequence[Message]) -> str:
+    """The text parts of ``messages``, for records."""
+    return "\n".join(text for message in messages for text in _split(message)[1])
+
+
+def _split(message: Message) -> tuple[list[Mapping[str, Any]], list[str]]:
+    """The audio parts and the texts of a message, each in order."""
+    content = message.get("content")
+    if content is None:
+        return [], []
+    if isinstance(content, str):
+        return [], [content]
+    audios, texts = [], []
+    for part in content:
+        if part.get("type") == "audio":
+            audios.append(part)
+        elif part.get("type") == "text":
+            texts.append(str(part["text"]))
+        else:
+            raise UASError(f"message part type {part.get('type')!r} is neither text nor audio")
+    return audios, texts
+
+
+def encode_messages(
+    messages: Sequence[Message],
+    vocabulary: Vocabulary,
+    text: TextTokenizer,
+    *,
+    encode_audio: Callable[[Mapping[str, Any]], Any] | None = None,
+) -> list[int]:
+    """Token ids of ``messages`` with the opening of the assistant's turn behind them.
+
+    A last message of the assistant is left open, so that the answer goes on from it.
+
+    Args:
+        encode_audio: gives the codebook entries of an audio part that has no ``tokens``.
+
+    Raises:
+        UASError: unknown role or part, or audio without tokens and no way to make them.
+    """
+    if not messages:
+        raise UASError("there is no message to answer")
+    ids: list[int] = []
+    for message in messages:
+        role = message.get("role")
+        if role not in ROLES:
+            raise UASError(f"message role {role!r} is none of {', '.join(ROLES)}")
+        audios, texts = _split(message)
+        ids += [vocabulary.im_start, *text.encode(f"{role}\n")]
+        for part in audios:
+            ids += audio_span(_tokens(part, encode_audio), vocabulary)
+        ids += text.encode("\n".join(texts))
+        ids += [vocabulary.im_end, *text.encode("\n")]
+    closing = 1 + len(text.encode("\n"))
+    if messages[-1]["role"] == "assistant":
+        return ids[:-closing]
+    return [*ids, vocabulary.im_start, *text.encode("assistant\n")]
+
+
+def _tokens(part: Mapping[str, Any], encode_audio: Callable[..., Any] | None) -> Any:
+    if part.get("tokens") is not None:
+        return part["tokens"]
+    if encode_audio is None:
+        raise UASError("an audio part has no tokens and there is no audio tokenizer to make them")
+    return encode_audio(part)
+
+
+def audio_span(codes: Any, vocabulary: Vocabulary) -> list[int]:
+    """Ids of codebook entries between the two audio marks."""
+    return [vocabulary.audio_bos, *vocabulary.audio_ids(codes), vocabulary.audio_eos]
+
+
+def encode_example(
+    messages: Sequence[Message],
+    vocabulary: Vocabulary,
+    text: TextTokenizer,
+    *,
+    answer_text: str | None = None,
+    answer_audio: Any | None = None,
+) -> Example:
+    """Ids of a training item. The answer (text or codebook entries) ends with ``<|im_end|>``."""
+    if (answer_text is None) == (answer_audio is None):
+        raise UASError("an item has either a text answer or an audio answer")
+    prompt = encode_messages(messages, vocabulary, text)
+    if answer_text is not None:
+        answer = text.encode(answer_text)
+    else:
+        answer = audio_span(answer_audio, vocabulary)
+    end = 0
+    if vocabulary.audio_eos in prompt:
+        end = len(prompt) - prompt[::-1].index(vocabulary.audio_eos)
+    return Example(prompt[:end], prompt[end:], [*answer, vocabulary.im_end])

@@ -1,0 +1,143 @@
+"""Which items an epoch shows, and their packing into rows of one length.
+
+A *unit* is a group's prefix with some of its items behind it. Several units share a row; inside a
+unit every item sees the prefix and itself only, at the positions it would have alone. So a packed
+row gives each item exactly the logits it would get in a sequence of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from uas_plugin.audiollm.chat import TASKS
+from uas_plugin.audiollm.dataset import GroupDataset
+from uas_plugin.errors import UASError, suggest
+
+IGNORE = -100
+Unit = list[int]  # segment numbers, the prefix first
+
+
+def check_mixture(mixture: Mapping[str, float]) -> dict[str, float]:
+    """A weight for every task.
+
+    Raises:
+        UASError: unknown task or negative weight.
+    """
+    for task, weight in mixture.items():
+        if task not in TASKS:
+            raise UASError(f"mixture: unknown task '{task}'.{suggest(task, TASKS)}")
+        if weight < 0:
+            raise UASError(f"mixture: the weight of '{task}' is negative")
+    return {task: float(mixture.get(task, 0.0)) for task in TASKS}
+
+
+def plan_epoch(
+    data: GroupDataset,
+    mixture: Mapping[str, float],
+    *,
+    row_tokens: int,
+    seed: int,
+    epoch: int,
+) -> list[Unit]:
+    """Draw the units of one epoch, in random order; a function of its arguments alone.
+
+    ``mixture[task]`` is the expected number of that task's items at each visit of a group that has
+    any (2.5 = two, and a third every other time; at most all there are). Items that do not fit
+    into a row with their prefix are left out, the last drawn first.
+    """
+    weights = check_mixture(mixture)
+    rng = np.random.default_rng((seed, epoch))
+    units = []
+    for index in rng.permutation(len(data)):
+        prefix, *items = data.group(int(index))
+        drawn: Unit = []
+        for number, task in enumerate(TASKS, start=1):
+            candidates = [item for item in items if data.task(item) == number]
+            wanted = int(weights[task] + rng.random())
+            if candidates and wanted:
+                drawn += [candidates[i] for i in rng.permutation(len(candidates))[:wanted]]
+        unit = _fitting(data, prefix, [drawn[i] for i in rng.permutation(len(drawn))], row_tokens)
+        if len(unit) > 1:
+            units.append(unit)
+    return units
+
+
+def plan_valid(data: GroupDataset, *, row_tokens: int) -> list[Unit]:
+    """Every group in order with the first item of each of its tasks."""
+    units = []
+    for prefix, *items in data:
+        first = {data.task(item): item for item in reversed(items)}
+        unit = _fitting(data, prefix, [first[task] for task in sorted(first)], row_tokens)
+        if len(unit) > 1:
+            units.append(unit)
+    return units
+
+
+def _fitting(data: GroupDataset, prefix: int, items: Sequence[int], room: int) -> Unit:
+    unit, used = [prefix], data.length(prefix)
+    for item in items:
+        if used + data.length(item) <= room:
+            unit.append(item)
+            used += data.length(item)
+    return unit
+
+
+def pack(
+    data: GroupDataset, units: Sequence[Unit], *, row_tokens: int, window: int = 64
+) -> Iterator[list[Unit]]:
+    """Rows of at most ``row_tokens`` tokens: best fit among the last ``window`` open rows.
+
+    The window bounds the work per unit and keeps the rows' order close to the units' order.
+    """
+    opened: list[tuple[int, list[Unit]]] = []
+    for unit in units:
+        size = sum(data.length(segment) for segment in unit)
+        fits = [i for i, (used, _) in enumerate(opened) if used + size <= row_tokens]
+        if fits:
+            best = max(fits, key=lambda i: opened[i][0])
+            used, row = opened[best]
+            opened[best] = (used + size, [*row, unit])
+            continue
+        if len(opened) == window:
+            fullest = max(range(window), key=lambda i: opened[i][0])
+            yield opened.pop(fullest)[1]
+        opened.append((size, [unit]))
+    yield from (row for _, row in opened)
+
+
+def collate(
+    data: GroupDataset, rows: Sequence[Sequence[Unit]], *, pad: int
+) -> dict[str, np.ndarray]:
+    """Arrays ``(rows, longest row)`` int64 of packed rows.
+
+    ``tokens``; ``positions`` (from 0 in every unit; each item goes on from the prefix); ``units``
+    (-1 = padding); ``items`` (0 = prefix, then 1, 2, ... in the unit); ``labels`` (the next token
+    where that token belongs to an answer, else -100); ``tasks`` (of the label, 0 = none).
+    """
+    length = max(sum(data.length(s) for unit in row for s in unit) for row in rows)
+    shape = (len(rows), length)
+    batch = {name: np.zeros(shape, np.int64) for name in ("positions", "items", "tasks")}
+    batch["tokens"] = np.full(shape, pad, np.int64)
+    batch["units"] = np.full(shape, -1, np.int64)
+    batch["labels"] = np.full(shape, IGNORE, np.int64)
+    for r, row in enumerate(rows):
+        at = 0
+        for number, unit in enumerate(row):
+            first = data.length(unit[0])
+            for item, segment in enumerate(unit):
+                ids, answer = data.segment(segment)
+                here = slice(at, at + len(ids))
+                start = first if item else 0
+                batch["tokens"][r, here] = ids
+                batch["positions"][r, here] = np.arange(start, start + len(ids))
+                batch["units"][r, here] = number
+                batch["items"][r, here] = item
+                if item:
+                    # The answer starts behind the item's own prompt: its first label is inside.
+                    asked = slice(at + answer - 1, at + len(ids) - 1)
+                    batch["labels"][r, asked] = ids[answer:]
+                    batch["tasks"][r, asked] = data.task(segment)
+                at += len(ids)
+    return batch

@@ -1,0 +1,180 @@
+"""Text units: sentencepiece BPE with the strings of the JSON skeleton as single pieces.
+
+A schema is mostly fixed text. With its skeleton and its closed values as single pieces a target
+has about 15 tokens instead of 90 characters, so that a small decoder spends its loss on what it
+must hear. Text is taken as it is (identity normalisation, no dummy prefix, spaces kept): decoding
+gives back exactly what was encoded, unless a character was never seen in training and is not
+printable ASCII (it becomes ``<unk>``, written as U+FFFD) or is U+2581, which sentencepiece itself
+uses for the space.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from uas_plugin.atomic import atomic_path, write_json, write_text
+from uas_plugin.errors import UASError
+from uas_plugin.provenance import file_sha256
+
+MODEL_NAME = "bpe.model"
+UNK, BOS, EOS, PAD = range(4)
+_SPACE = "\u2581"
+_UNKNOWN_SURFACE = "\ufffd"
+_ASCII = "".join(map(chr, range(33, 127)))
+
+
+class TextTokenizer:
+    """Text to piece ids and back.
+
+    Args:
+        model_path: ``bpe.model``, or the folder that holds it.
+
+    Raises:
+        UASError: the file is missing or is no sentencepiece model.
+    """
+
+    def __init__(self, model_path: str | os.PathLike[str]) -> None:
+        import sentencepiece
+
+        path = Path(model_path)
+        self.path = path / MODEL_NAME if path.is_dir() else path
+        if not self.path.exists():
+            raise UASError(f"text tokenizer {self.path} is missing: the text stage makes it")
+        try:
+            self._model = sentencepiece.SentencePieceProcessor(model_file=str(self.path))
+        except (RuntimeError, OSError) as error:
+            raise UASError(f"{self.path} is not a sentencepiece model: {error}") from None
+        self.vocab_size: int = self._model.get_piece_size()
+        self.unk_id: int = self._model.unk_id()
+        self.bos_id: int = self._model.bos_id()
+        self.eos_id: int = self._model.eos_id()
+        self.pad_id: int = self._model.pad_id()
+
+    @property
+    def sha256(self) -> str:
+        """Hexadecimal SHA-256 of the model file."""
+        return file_sha256(self.path)
+
+    @property
+    def control_ids(self) -> tuple[int, ...]:
+        """Ids that stand for no text (unk, bos, eos, pad)."""
+        return tuple(
+            sorted({i for i in (self.unk_id, self.bos_id, self.eos_id, self.pad_id) if i >= 0})
+        )
+
+    def encode(self, text: str) -> list[int]:
+        """Piece ids of ``text``, without begin and end marks."""
+        return list(self._model.encode(text))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of piece ids; begin, end and padding marks are left out.
+
+        Raises:
+            UASError: an id lies outside the vocabulary.
+        """
+        ids = [int(i) for i in ids]
+        for i in ids:
+            if not 0 <= i < self.vocab_size:
+                raise UASError(f"text token {i} is outside the {self.vocab_size} pieces")
+        return self._model.decode(ids) if ids else ""
+
+    def pieces(self) -> list[str]:
+        """Every piece in the order of its id, with spaces as they are in text."""
+        return [
+            self._model.id_to_piece(i).replace(_SPACE, " ") for i in range(self.vocab_size)
+        ]
+
+
+def train_text_tokenizer(
+    lines: Iterable[str],
+    output_dir: str | os.PathLike[str],
+    *,
+    symbols: Sequence[str] = (),
+    pieces: int = 256,
+    min_merges: int = 128,
+) -> dict[str, Any]:
+    """Train and write ``bpe.model``, ``tokens.txt`` (one ``piece id`` a line) and ``info.json``.
+
+    The vocabulary is: 4 marks, ``symbols``, every character of ``lines`` and of printable ASCII,
+    and the merges. ``pieces`` counts the characters of ``lines`` and the merges; when a script
+    with many characters leaves fewer than ``min_merges`` merges, the vocabulary grows instead.
+
+    Args:
+        lines: training text; given twice, it counts twice.
+        symbols: strings that are always one piece, whatever surrounds them.
+
+    Returns:
+        What ``info.json`` holds.
+
+    Raises:
+        UASError: there is no text.
+    """
+    import sentencepiece
+
+    text = [part for line in lines for part in line.split("\n") if part]
+    symbols = sorted(dict.fromkeys(symbol for symbol in symbols if symbol), key=lambda s: (-len(s), s))
+    seen = _characters(text, symbols)
+    if not text:
+        raise UASError("the text tokenizer got no text: are the training cuts empty?")
+    merges = max(pieces - len(seen), min_merges)
+    # A symbol of one character is a character already.
+    characters = (seen | set(_ASCII) | {_SPACE}) - set(symbols)
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        # The first line brings in characters that no text has, apart, so that they do not merge.
+        sentence_iterator=iter([" ".join(sorted(characters - {_SPACE})), *text]),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=4 + len(symbols) + len(characters) + merges,
+        hard_vocab_limit=False,
+        character_coverage=1.0,
+        normalization_rule_name="identity",
+        add_dummy_prefix=False,
+        remove_extra_whitespaces=False,
+        max_sentence_length=1 << 20,
+        user_defined_symbols=[symbol.replace(" ", _SPACE) for symbol in symbols],
+        unk_id=UNK,
+        bos_id=BOS,
+        eos_id=EOS,
+        pad_id=PAD,
+        unk_surface=_UNKNOWN_SURFACE,
+        num_threads=1,
+        minloglevel=2,
+    )
+    return _write(model.getvalue(), Path(output_dir), symbols, characters)
+
+
+def _characters(text: Sequence[str], symbols: Sequence[str]) -> set[str]:
+    """Characters that stand outside the symbols (longest symbol first), spaces left out."""
+    if symbols:
+        pattern = re.compile("|".join(map(re.escape, symbols)))
+        text = [pattern.sub("", line) for line in text]
+    return set().union(*map(set, text)) - {" ", _SPACE}
+
+
+def _write(
+    model: bytes, folder: Path, symbols: Sequence[str], characters: set[str]
+) -> dict[str, Any]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_path(folder / MODEL_NAME) as path:
+        path.write_bytes(model)
+    tokenizer = TextTokenizer(folder)
+    rows = (
+        f"{piece.replace(' ', _SPACE).replace(chr(10), '<0x0A>')} {i}\n"
+        for i, piece in enumerate(tokenizer.pieces())
+    )
+    write_text(folder / "tokens.txt", "".join(rows))
+    info = {
+        "vocab_size": tokenizer.vocab_size,
+        "symbols": len(symbols),
+        "characters": len(characters),
+        "merges": tokenizer.vocab_size - 4 - len(symbols) - len(characters),
+        "sha256": tokenizer.sha256,
+    }
+    write_json(folder / "info.json", info)
+    return info
