@@ -1,0 +1,101 @@
+"""What must hold for the files of the repository as a whole."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def tracked_files() -> list[Path]:
+    done = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True, text=True
+    )
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    paths = (ROOT / name for name in done.stdout.split("\0") if name)
+    return [path for path in paths if path.is_file() and not path.is_symlink()]
+
+
+def tracked_texts() -> dict[str, str]:
+    texts = {}
+    for path in tracked_files():
+        try:
+            texts[str(path.relative_to(ROOT))] = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:  # audio, images
+            continue
+    return texts
+
+
+def occurrences(pattern: str) -> list[str]:
+    return [
+        f"{name}: {match.group()}"
+        for name, text in tracked_texts().items()
+        for match in re.finditer(pattern, text)
+    ]
+
+
+def test_no_path_of_one_machine() -> None:
+    """Absolute folders of people, projects and mounts; system paths such as a shebang are fine."""
+    tops = "work|root|home|Users|opt|mnt|srv|farm|scratch"
+    assert occurrences(rf"(?<![\w.~}}\])/:-])/(?:{tops})/\w+") == []
+
+
+def test_no_host_of_a_package_registry() -> None:
+    hosts = ("pypi", "pythonhosted", "npmjs", "debian", "anaconda", "pytorch")
+    names = "|".join(hosts)
+    assert occurrences(rf"[\w.-]*\b(?:{names})\.(?:org|com)\b(?!@)") == []
+
+
+def test_no_secret_and_no_merge_mark() -> None:
+    assert occurrences(r"(?m)^(?:<{7}|>{7}) ") == []
+    assert occurrences(r"-----BEGIN [A-Z ]*PRIVATE KEY") == []
+
+
+def test_no_large_file() -> None:
+    large = [str(path) for path in tracked_files() if path.stat().st_size > 2 * 2**20]
+    assert large == []
+
+
+def test_shell_entry_points_are_executable_and_explain_themselves() -> None:
+    scripts = [ROOT / "local/setup.sh", ROOT / "tests/run.sh", *ROOT.glob("egs/*/*/run.sh")]
+    for script in scripts:
+        done = subprocess.run([str(script), "--help"], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, f"{script}: {done.stderr}"
+        assert "example" in done.stdout, script
+    assert (ROOT / ".ci/run").read_text().splitlines()[1:] == [
+        'exec "$(dirname "${BASH_SOURCE[0]}")/../tests/run.sh" "$@"'
+    ]
+
+
+def entry_points() -> list[str]:
+    folder = ROOT / "uas_plugin/bin"
+    return sorted(path.stem for path in folder.glob("*.py") if "__main__" in path.read_text())
+
+
+@pytest.mark.parametrize("name", entry_points())
+def test_every_entry_point_has_help_with_an_example(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", f"uas_plugin.bin.{name}", "--help"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"uas_plugin.bin.{name}" in done.stdout.split("example", 1)[-1]
+
+
+def test_links_in_documents_lead_somewhere() -> None:
+    broken = []
+    for name, text in tracked_texts().items():
+        if not name.endswith(".md"):
+            continue
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+            if "://" not in target and not (ROOT / name).parent.joinpath(target).exists():
+                broken.append(f"{name}: {target}")
+    assert broken == []
