@@ -305,15 +305,36 @@ def test_pip_route_lists_all_that_espnet_needs() -> None:
     assert listed - set(pins()) == set()
 
 
-def test_torchaudio_imports_through_the_mend() -> None:
+@pytest.mark.parametrize(
+    "prepare",
+    [
+        "import uas_plugin",
+        "from uas_plugin.compat import prepare_torchaudio; prepare_torchaudio()",
+    ],
+)
+def test_torchaudio_imports_through_the_mend(prepare: str) -> None:
     code = (
-        "from uas_plugin.compat import prepare_torchaudio, torchaudio_mended\n"
-        "compiled = prepare_torchaudio()\n"
+        f"{prepare}\n"
         "import torch, torchaudio\n"
-        "assert compiled != torchaudio_mended()\n"
-        "assert prepare_torchaudio() == compiled\n"
+        "from uas_plugin.compat import prepare_torchaudio, torchaudio_mended\n"
+        "assert prepare_torchaudio() != torchaudio_mended()\n"
         "print(torchaudio.functional.resample(torch.ones(1, 16000), 16000, 8000).shape[1])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "8000"
+
+
+def test_absent_torchaudio_can_be_asked_for() -> None:
+    code = (
+        "import importlib.util, sys, uas_plugin\n"
+        "import importlib.machinery as machinery\n"
+        "sys.path_importer_cache.clear()\n"
+        "real = machinery.PathFinder.find_spec\n"
+        "hide = lambda name, *rest: None if name == 'torchaudio' else real(name, *rest)\n"
+        "machinery.PathFinder.find_spec = hide\n"
+        "print(importlib.util.find_spec('torchaudio'))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "None"

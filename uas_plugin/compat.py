@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import sys
 import types
@@ -82,7 +83,9 @@ class _TorchaudioHook:
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
         if name == "torchaudio":
             sys.meta_path.remove(self)
-            prepare_torchaudio()
+            # Absent torchaudio is an answer too: some libraries only ask whether it is there.
+            with contextlib.suppress(ModuleNotFoundError):
+                prepare_torchaudio()
         return None
 
 
