@@ -1,0 +1,75 @@
+"""Cut a composed configuration into one section per stage.
+
+``recipe.prepare`` writes each to a file of its own and rewrites it only when its content changes,
+so that the file's modification time tells Snakemake which stages a changed option concerns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from uas_plugin.config.keys import merged
+from uas_plugin.errors import UASError
+
+NOT_ESPNET = ("max_steps",)
+"""Keys of the ``trainer`` group that are ours and not options of ESPnet."""
+
+
+def build_sections(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """``{section name: content}`` of a configuration made by ``compose``.
+
+    Sections of trainings are ESPnet configurations: ``trainer`` (common options), then the
+    training's own options, with the model in ``model_conf`` and the batches in ``batch_conf``.
+    """
+    tokenizer, codec, lm = config["tokenizer"], config["codec"], config["lm"]
+    return {
+        "data": {"corpus": config["corpus_name"], **config["data"]},
+        "text": dict(config["text"]),
+        "tokenizer_align": _training(config, tokenizer, "align"),
+        "tokenizer": _training(config, tokenizer, "train"),
+        "codebook": dict(tokenizer["codebook"]),
+        "dump": dict(tokenizer["dump"]),
+        "codec": _training(config, codec, "train"),
+        "codec_decode": dict(codec["decode"]),
+        "lm_data": dict(lm["data"]),
+        "audiollm": _training(config, lm, "train"),
+        "decode": dict(config["decode"]),
+        "score": dict(config["score"]),
+        "report": dict(config["report"]),
+    }
+
+
+def _training(config: Mapping[str, Any], group: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """One ESPnet configuration: common options, own options, ``model_conf``, ``batch_conf``."""
+    common = {k: v for k, v in config["trainer"].items() if k not in NOT_ESPNET}
+    options = {"model_conf": group["model"], "batch_conf": group["batch"]}
+    section = merged(merged(common, options), group[key])
+    return cap_steps(section, config["trainer"].get("max_steps"))
+
+
+def cap_steps(section: Mapping[str, Any], max_steps: int | None) -> dict[str, Any]:
+    """Limit a training to about ``max_steps`` optimiser steps (``None``: no limit).
+
+    Two epochs are kept where possible, because averaging and resuming work on whole epochs. A
+    schedule without an own length follows (the ESPnet task derives it from epochs and steps).
+    """
+    result = dict(section)
+    if max_steps is None:
+        return result
+    epochs, steps = int(result["max_epoch"]), result.get("num_iters_per_epoch")
+    if not steps:
+        raise UASError("trainer.max_steps needs num_iters_per_epoch in the training's options")
+    if epochs * int(steps) <= max_steps:
+        return result
+    steps = min(int(steps), max(1, math.ceil(max_steps / 2)))
+    epochs = min(epochs, max(1, math.ceil(max_steps / steps)))
+    return {**result, "max_epoch": epochs, "num_iters_per_epoch": steps}
+
+
+def to_yaml(content: Mapping[str, Any]) -> str:
+    """Plain YAML in the order of the keys, unicode kept."""
+    import yaml
+
+    return yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=100)

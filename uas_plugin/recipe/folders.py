@@ -1,0 +1,116 @@
+"""Where a run keeps its files, remembered in ``exp/<corpus>/conf/run.json``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any, Self
+
+from uas_plugin.atomic import write_json
+from uas_plugin.errors import UASError
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The repository: Snakefile, workflow/ and egs/ are here."""
+
+
+def from_root(path: str | Path) -> str:
+    """``path`` as Snakemake (which works in ROOT) names it: relative inside ROOT, else absolute."""
+    absolute = Path(os.path.abspath(path))
+    return str(absolute.relative_to(ROOT)) if absolute.is_relative_to(ROOT) else str(absolute)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run of a recipe on a corpus.
+
+    Attributes:
+        recipe: folder of the recipe.
+        corpus: name of the corpus.
+        size: option of the configuration group ``size``.
+        data, dump, exp: the run's folders (the corpus's name is their last part).
+        results: the Markdown table that the score stage writes.
+        corpus_dir: folder of recordings.
+        overrides: Hydra overrides of the run.
+        files: group -> YAML file (``--tokenizer_config F``).
+        shards: parts that a set's token dump is cut into.
+        ablations: tokenizer variants of the configuration.
+    """
+
+    recipe: str
+    corpus: str
+    size: str
+    data: str
+    dump: str
+    exp: str
+    results: str
+    corpus_dir: str | None = None
+    overrides: tuple[str, ...] = ()
+    files: dict[str, str] = dataclasses.field(default_factory=dict)
+    shards: int = 1
+    ablations: tuple[str, ...] = ()
+
+    @property
+    def conf(self) -> Path:
+        """Folder of the section files."""
+        return Path(self.exp) / "conf"
+
+    def fill(self, template: str) -> str:
+        """Replace ``{data}``, ``{dump}`` and ``{exp}`` in a path."""
+        return template.format(data=self.data, dump=self.dump, exp=self.exp)
+
+    def save(self) -> bool:
+        """Write ``run.json`` when it differs from what is there; tells whether it did."""
+        path = ROOT / self.conf / "run.json"
+        value = json.loads(json.dumps(dataclasses.asdict(self)))
+        if path.exists() and json.loads(path.read_text(encoding="utf-8")) == value:
+            return False
+        write_json(path, value)
+        return True
+
+    @classmethod
+    def load(cls, conf: str | Path) -> Self:
+        """Read ``run.json`` of a configuration folder.
+
+        Raises:
+            UASError: it is missing or from another version.
+        """
+        path = ROOT / conf / "run.json"
+        try:
+            value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            lists = {k: tuple(v) for k, v in value.items() if isinstance(v, list)}
+            return cls(**{**value, **lists})
+        except FileNotFoundError:
+            raise UASError(f"{path} is missing: start the run with run.sh") from None
+        except (ValueError, TypeError) as error:
+            raise UASError(f"{path} cannot be read ({error}): delete it") from None
+
+
+def locate(
+    recipe_dir: str | Path,
+    corpus: str,
+    size: str = "full",
+    *,
+    datadir: str | Path | None = None,
+    dumpdir: str | Path | None = None,
+    expdir: str | Path | None = None,
+    results: str | Path | None = None,
+) -> dict[str, str]:
+    """Folders of a run: the arguments of ``Run`` that hold paths.
+
+    Runs of another size than ``full`` have folders of their own (``exp/smoke/<corpus>``) and a
+    RESULTS.md there, so that they never mix with real ones.
+    """
+    recipe = Path(os.path.abspath(recipe_dir))
+    part = Path() if size == "full" else Path(size)
+    exp_root = Path(expdir) if expdir else recipe / "exp" / part
+    is_default = size == "full" and expdir is None
+    table = Path(results) if results else (recipe if is_default else exp_root) / "RESULTS.md"
+    return {
+        "recipe": from_root(recipe),
+        "data": from_root((Path(datadir) if datadir else recipe / "data" / part) / corpus),
+        "dump": from_root((Path(dumpdir) if dumpdir else recipe / "dump" / part) / corpus),
+        "exp": from_root(exp_root / corpus),
+        "results": from_root(table),
+    }

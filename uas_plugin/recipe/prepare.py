@@ -1,0 +1,176 @@
+"""Compose a run's configuration and write its section files."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from uas_plugin.config.compose import choices, compose
+from uas_plugin.config.sections import build_sections, to_yaml
+from uas_plugin.errors import UASError, suggest
+from uas_plugin.recipe.folders import ROOT, Run, locate
+from uas_plugin.recipe.schema import validate_composed, validate_settings
+
+ABLATED = ("tokenizer_align", "tokenizer", "codebook", "dump", "score")
+"""Sections that a tokenizer variant has of its own."""
+
+
+def prepare(
+    recipe_dir: str | Path,
+    *,
+    corpus: str = "mini",
+    size: str = "full",
+    corpus_dir: str | None = None,
+    overrides: Sequence[str] | None = None,
+    files: Mapping[str, str] | None = None,
+    **folders: str | None,
+) -> tuple[Run, dict[Path, str]]:
+    """Compose and validate a run's configuration; nothing is written yet.
+
+    Args:
+        recipe_dir: the recipe.
+        corpus: a preset of the group ``corpus``, or any name when ``corpus_dir`` is given.
+        size: option of the group ``size``.
+        corpus_dir: folder of recordings (absolute); default: that of the run's last call.
+        overrides: Hydra overrides (``None``: those of the run's last call).
+        files: group -> YAML file (``None``: those of the run's last call).
+        folders: ``datadir``, ``dumpdir``, ``expdir``, ``results``.
+
+    Returns:
+        The run, and the text of each of its section files.
+
+    Raises:
+        UASError: unknown corpus, key or option, or a value that does not fit.
+    """
+    places = locate(recipe_dir, corpus, size, **folders)
+    last = _last_run(Path(places["exp"]) / "conf")
+    if last is not None:
+        corpus_dir = corpus_dir or last.corpus_dir
+        overrides = last.overrides if overrides is None else overrides
+        files = last.files if files is None else files
+    overrides, files = list(overrides or ()), dict(files or {})
+    fixed = [*_corpus_overrides(recipe_dir, corpus, corpus_dir), f"size={size}"]
+    config = compose(recipe_dir, [*fixed, *overrides], files)
+    validate_composed(config)
+    if "corpus_dir" in config["data"] and not config["data"]["corpus_dir"]:
+        raise UASError(f"corpus {corpus} needs --corpus_dir DIR: a folder with metadata.jsonl")
+    texts = {Path(f"{k}.yaml"): to_yaml(v) for k, v in build_sections(config).items()}
+    for name in config["ablations"]:
+        texts.update(_ablation(recipe_dir, name, [*fixed, *overrides], files))
+    run = Run(
+        corpus=corpus,
+        size=size,
+        corpus_dir=corpus_dir,
+        overrides=tuple(overrides),
+        files=files,
+        shards=config["tokenizer"]["dump"]["num_shards"],
+        ablations=tuple(Path(name).name for name in config["ablations"]),
+        **places,
+    )
+    return run, texts
+
+
+def _last_run(conf: Path) -> Run | None:
+    return Run.load(conf) if (ROOT / conf / "run.json").exists() else None
+
+
+def _corpus_overrides(recipe_dir: str | Path, corpus: str, corpus_dir: str | None) -> list[str]:
+    presets = choices(recipe_dir, "corpus")
+    if corpus in presets:
+        chosen = [f"corpus={corpus}"]
+    elif corpus_dir:
+        chosen = ["corpus=folder", f"corpus_name={corpus}"]
+    else:
+        raise UASError(
+            f"unknown corpus '{corpus}' (there are: {', '.join(presets)}; a corpus of your own"
+            f" needs --corpus_dir).{suggest(corpus, presets)}"
+        )
+    if corpus_dir:
+        quoted = corpus_dir.replace("\\", "\\\\").replace("'", "\\'")
+        chosen.append(f"corpus_dir='{quoted}'")
+    return chosen
+
+
+def _ablation(
+    recipe_dir: str | Path, name: str, overrides: list[str], files: dict[str, str]
+) -> dict[Path, str]:
+    """Section files of a tokenizer variant, an option of the group ``tokenizer``."""
+    other = [item for item in overrides if not item.startswith("tokenizer=")]
+    kept = {group: path for group, path in files.items() if group != "tokenizer"}
+    config = compose(recipe_dir, [*other, f"tokenizer={name}"], kept)
+    validate_composed(config)
+    sections = build_sections(config)
+    folder = Path("ablations") / Path(name).name
+    return {folder / f"{section}.yaml": to_yaml(sections[section]) for section in ABLATED}
+
+
+def write(run: Run, texts: Mapping[Path, str]) -> dict[Path, tuple[bytes, int] | None]:
+    """Write the section files whose content changed, and ``run.json``.
+
+    Returns:
+        File -> what stood there before: (content, modification time in ns), or ``None``.
+    """
+    from uas_plugin.atomic import write_text
+
+    before: dict[Path, Any] = {}
+    for name, text in texts.items():
+        path = ROOT / run.conf / name
+        old = path.read_bytes() if path.exists() else None
+        if old != text.encode():
+            before[path] = None if old is None else (old, path.stat().st_mtime_ns)
+            write_text(path, text)
+    record = ROOT / run.conf / "run.json"
+    old_record = (record.read_bytes(), record.stat().st_mtime_ns) if record.exists() else None
+    if run.save():
+        before[record] = old_record
+    return before
+
+
+@contextlib.contextmanager
+def written(run: Run, texts: Mapping[Path, str], *, keep: bool) -> Iterator[None]:
+    """Have the section files written inside the block; ``keep=False`` (dry run) undoes it after.
+
+    The undoing restores modification times too: a dry run must not make a stage look stale.
+    """
+    before = write(run, texts)
+    try:
+        yield
+    finally:
+        if not keep:
+            for path, old in before.items():
+                if old is None:
+                    path.unlink(missing_ok=True)
+                else:
+                    path.write_bytes(old[0])
+                    os.utime(path, ns=(old[1], old[1]))
+
+
+def for_snakemake(settings: Mapping[str, Any]) -> Run:
+    """The run of a Snakefile's ``config``: that of ``conf``, or the one its keys describe.
+
+    Without ``overrides`` the run's last ones hold, so that a bare ``snakemake`` goes on with what
+    ``run.sh`` began. Section files are written where their content changes.
+
+    Raises:
+        UASError: unknown keys, or a configuration that does not fit.
+    """
+    values = {key: str(value) for key, value in settings.items()}
+    values = validate_settings(values)
+    if "conf" in values:
+        return Run.load(values["conf"])
+    overrides = values.get("overrides")
+    corpus_dir = values.get("corpus_dir")
+    run, texts = prepare(
+        ROOT / values["recipe"],
+        corpus=values["corpus"],
+        size=values["size"],
+        corpus_dir=os.path.abspath(corpus_dir) if corpus_dir else None,
+        overrides=None if overrides is None else shlex.split(overrides),
+        **{name: values.get(name) for name in ("datadir", "dumpdir", "expdir")},
+    )
+    write(run, texts)
+    return run

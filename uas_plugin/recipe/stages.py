@@ -1,0 +1,113 @@
+"""The ten stages: which rules belong to each, and what each needs of earlier ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from uas_plugin.errors import UASError
+from uas_plugin.recipe.folders import ROOT, Run
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of ``run.sh``.
+
+    Attributes:
+        number: as in ``--stage``.
+        title: for help and progress.
+        rules: Snakemake rules; the target rule is ``stage<number>``.
+        makes: templates of files by which a later stage sees that this one has run.
+        needs: numbers of the stages whose files it reads.
+    """
+
+    number: int
+    title: str
+    rules: tuple[str, ...]
+    makes: tuple[str, ...]
+    needs: tuple[int, ...]
+
+
+_CUTS = tuple(f"{{data}}/{part}/cuts.jsonl.gz" for part in ("train", "dev", "test"))
+_TOKENS = tuple(f"{{dump}}/tokenizer/{part}/info.json" for part in ("train", "dev", "test"))
+
+STAGES = (
+    Stage(1, "data", ("data",), ("{data}/info.json", *_CUTS), ()),
+    Stage(2, "text tokenizer", ("text",), ("{exp}/text/bpe.model",), (1,)),
+    Stage(
+        3,
+        "tokenizer training",
+        ("tokenizer_align", "codebook", "tokenizer_train", "tokenizer_export"),
+        ("{exp}/tokenizer/export/model.safetensors",),
+        (1, 2),
+    ),
+    Stage(4, "token dump", ("dump_shard", "dump_merge"), _TOKENS, (1, 3)),
+    Stage(
+        5,
+        "token decoder training",
+        ("codec_train", "codec_export"),
+        ("{exp}/codec/export/model.safetensors",),
+        (1, 4),
+    ),
+    Stage(6, "LM data", ("lm_data",), ("{dump}/lm/info.json",), (2, 4)),
+    Stage(
+        7,
+        "AudioLLM training",
+        ("audiollm_train", "audiollm_export"),
+        ("{exp}/audiollm/export/model.safetensors",),
+        (6,),
+    ),
+    Stage(
+        8,
+        "decoding",
+        ("audiollm_decode", "codec_decode", "codec_decode_tts", "tokenizer_decode"),
+        (
+            "{exp}/audiollm/decode/test/done",
+            "{exp}/codec/decode/test/metrics.jsonl",
+            "{exp}/tokenizer/decode/done",
+        ),
+        (1, 2, 3, 4, 5, 7),
+    ),
+    Stage(9, "scoring", ("score",), ("{exp}/score/scores.json",), (1, 4, 8)),
+    Stage(10, "report", ("report",), ("{exp}/report/report.html",), (1, 4, 8, 9)),
+)
+
+
+def stage_of_rule() -> dict[str, Stage]:
+    """Rule name -> its stage, target rules included."""
+    table = {rule: stage for stage in STAGES for rule in stage.rules}
+    table.update({f"stage{stage.number}": stage for stage in STAGES})
+    return table
+
+
+def select(first: int, last: int) -> tuple[Stage, ...]:
+    """The stages ``first`` to ``last``.
+
+    Raises:
+        UASError: no such stages.
+    """
+    chosen = tuple(stage for stage in STAGES if first <= stage.number <= last)
+    if first not in range(1, 11) or not chosen:
+        raise UASError(f"there is no stage from {first} to {last}: stages are 1 to {len(STAGES)}")
+    return chosen
+
+
+def check_needs(run: Run, chosen: tuple[Stage, ...]) -> None:
+    """Check that what the chosen stages read is there, or is made by one of them.
+
+    Raises:
+        UASError: a file of an earlier stage is missing; names the stage that makes it.
+    """
+    coming = {stage.number for stage in chosen}
+    for stage in chosen:
+        for number in stage.needs:
+            if number in coming:
+                continue
+            maker = STAGES[number - 1]
+            for template in maker.makes:
+                path = run.fill(template)
+                if not (ROOT / path).exists():
+                    raise UASError(
+                        f"stage {stage.number} ({stage.title}) needs {path}, which stage"
+                        f" {number} ({maker.title}) makes: run.sh --stage {number}"
+                        f" --stop_stage {number}"
+                    )

@@ -1,0 +1,96 @@
+# Stage 5: the token decoder (flow matching on mel), and its part of stage 8.
+
+
+localrules:
+    stage5,
+
+
+rule stage5:
+    input:
+        f"{E}/codec/export/model.safetensors",
+
+
+rule codec_train:
+    input:
+        config=f"{C}/codec.yaml",
+        train=f"{P}/tokenizer/train/cuts.jsonl.gz",
+        dev=f"{P}/tokenizer/dev/cuts.jsonl.gz",
+        marks=dumps("tokenizer", ("train", "dev")),
+    output:
+        touch(f"{E}/codec/done"),
+    log:
+        f"{E}/logs/codec_train.log",
+    benchmark:
+        f"{E}/benchmarks/codec_train.tsv"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=60,
+    shell:
+        "(uas_bin fresh --dir $EXP/codec {input} &&"
+        " uas_bin codec_train --config {input.config}"
+        " --train_cuts {input.train} --valid_cuts {input.dev}"
+        " --output_dir $EXP/codec --resume true) > {log} 2>&1"
+
+
+rule codec_export:
+    input:
+        f"{E}/codec/done",
+    output:
+        f"{E}/codec/export/model.safetensors",
+    log:
+        f"{E}/logs/codec_export.log",
+    benchmark:
+        f"{E}/benchmarks/codec_export.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    shell:
+        "uas_bin codec_export --model $EXP/codec --output_dir $EXP/codec/export"
+        " > {log} 2>&1"
+
+
+rule codec_decode:
+    input:
+        config=f"{C}/codec_decode.yaml",
+        codec=f"{E}/codec/export/model.safetensors",
+        tokens=f"{P}/tokenizer/test/token",
+        cuts=cuts("test"),
+    output:
+        f"{E}/codec/decode/test/metrics.jsonl",
+        f"{E}/codec/decode/test/wav.scp",
+    log:
+        f"{E}/logs/codec_decode.log",
+    benchmark:
+        f"{E}/benchmarks/codec_decode.tsv"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=30,
+    shell:
+        "(uas_bin fresh --dir $EXP/codec/decode/test {input} &&"
+        " uas_bin codec_decode --config {input.config} --codec $EXP/codec/export"
+        " --tokens {input.tokens} --reference_cuts {input.cuts}"
+        " --output_dir $EXP/codec/decode/test) > {log} 2>&1"
+
+
+rule codec_decode_tts:
+    input:
+        config=f"{C}/codec_decode.yaml",
+        codec=f"{E}/codec/export/model.safetensors",
+        tokens=f"{E}/audiollm/decode/test/tts.none.jsonl",
+    output:
+        f"{E}/codec/decode/tts/wav.scp",
+    log:
+        f"{E}/logs/codec_decode_tts.log",
+    benchmark:
+        f"{E}/benchmarks/codec_decode_tts.tsv"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=30,
+    shell:
+        "(uas_bin fresh --dir $EXP/codec/decode/tts {input} &&"
+        " uas_bin codec_decode --config {input.config} --codec $EXP/codec/export"
+        " --tokens {input.tokens} --output_dir $EXP/codec/decode/tts) > {log} 2>&1"

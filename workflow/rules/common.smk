@@ -1,0 +1,54 @@
+# The run (folders, configuration), and the helpers of the other files.
+import shlex
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from uas_plugin.errors import UASError
+from uas_plugin.recipe.folders import Run
+from uas_plugin.recipe.prepare import for_snakemake
+
+try:
+    RUN = for_snakemake(config)
+except UASError as error:
+    raise WorkflowError(str(error)) from None
+
+D, P, E, C = RUN.data, RUN.dump, RUN.exp, str(RUN.conf)
+SETS = ("train", "dev", "test")
+TOKENIZERS = ("tokenizer", "tokenizer_untrained")
+
+# Shell variables of every command; workflow/scripts/job.sh says what else precedes it.
+SHELL_NAMES = {
+    "PYTHON": sys.executable,
+    "DATA": D,
+    "DUMP": P,
+    "EXP": E,
+    "SHARDS": RUN.shards,
+    "RECIPE": RUN.recipe,
+    "EXP_ROOT": Path(E).parent.resolve(),
+    "RESULTS": Path(RUN.results).resolve(),
+}
+shell.prefix(
+    "".join(
+        f"{name}={shlex.quote(str(value))}; " for name, value in SHELL_NAMES.items()
+    )
+    + f". {shlex.quote(workflow.basedir)}/workflow/scripts/job.sh; "
+)
+
+
+wildcard_constraints:
+    set="train|dev|test",
+    tok="tokenizer|tokenizer_untrained",
+    shard=r"\d{4}",
+    ablation="|".join(RUN.ablations) or "none",
+
+
+def cuts(name):
+    """Manifest of a set."""
+    return f"{D}/{name}/cuts.jsonl.gz"
+
+
+def dumps(tok, sets=SETS):
+    """Marks of a tokenizer's finished token dumps."""
+    return [f"{P}/{tok}/{name}/info.json" for name in sets]

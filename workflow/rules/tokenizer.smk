@@ -1,0 +1,104 @@
+# Stage 3: the tokenizer in the two stages of the paper, and its untrained baseline.
+# Only marks and final files are outputs: Snakemake deletes outputs of a failed job, and a killed
+# training must find its checkpoints again.
+
+
+localrules:
+    stage3,
+
+
+rule stage3:
+    input:
+        expand("{e}/{tok}/export/model.safetensors", e=E, tok=TOKENIZERS),
+
+
+rule tokenizer_align:
+    input:
+        config=f"{C}/tokenizer_align.yaml",
+        train=cuts("train"),
+        dev=cuts("dev"),
+        text=f"{E}/text/bpe.model",
+    output:
+        touch(f"{E}/tokenizer_align/done"),
+    log:
+        f"{E}/logs/tokenizer_align.log",
+    benchmark:
+        f"{E}/benchmarks/tokenizer_align.tsv"
+    threads: 2
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    shell:
+        "(uas_bin fresh --dir $EXP/tokenizer_align {input} && export OMP_NUM_THREADS=2 &&"
+        " uas_bin tokenizer_train --config {input.config}"
+        " --train_cuts {input.train} --valid_cuts {input.dev} --text_model {input.text}"
+        " --output_dir $EXP/tokenizer_align --resume true) > {log} 2>&1"
+
+
+rule codebook:
+    input:
+        config=f"{C}/codebook.yaml",
+        done=f"{E}/tokenizer_align/done",
+        cuts=cuts("train"),
+    output:
+        trained=f"{E}/tokenizer_codebook/init.pth",
+        untrained=f"{E}/tokenizer_codebook/untrained.pth",
+    log:
+        f"{E}/logs/codebook.log",
+    benchmark:
+        f"{E}/benchmarks/codebook.tsv"
+    threads: 2
+    resources:
+        mem_mb=3000,
+        runtime=20,
+    shell:
+        "(export OMP_NUM_THREADS=2;"
+        " make='uas_bin tokenizer_codebook --config {input.config}"
+        " --model $EXP/tokenizer_align --cuts {input.cuts} --output';"
+        " $make {output.trained}; $make {output.untrained} --untrained true) > {log} 2>&1"
+
+
+rule tokenizer_train:
+    input:
+        config=f"{C}/tokenizer.yaml",
+        train=cuts("train"),
+        dev=cuts("dev"),
+        text=f"{E}/text/bpe.model",
+        init=f"{E}/tokenizer_codebook/init.pth",
+    output:
+        touch(f"{E}/tokenizer/done"),
+    log:
+        f"{E}/logs/tokenizer_train.log",
+    benchmark:
+        f"{E}/benchmarks/tokenizer_train.tsv"
+    threads: 2
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    shell:
+        "(uas_bin fresh --dir $EXP/tokenizer {input} && export OMP_NUM_THREADS=2 &&"
+        " uas_bin tokenizer_train --config {input.config}"
+        " --train_cuts {input.train} --valid_cuts {input.dev} --text_model {input.text}"
+        " --init_param {input.init} --output_dir $EXP/tokenizer --resume true) > {log} 2>&1"
+
+
+rule tokenizer_export:
+    input:
+        done=f"{E}/tokenizer/done",
+        untrained=f"{E}/tokenizer_codebook/untrained.pth",
+    output:
+        f"{E}/tokenizer/export/model.safetensors",
+        f"{E}/tokenizer_untrained/export/model.safetensors",
+    log:
+        f"{E}/logs/tokenizer_export.log",
+    benchmark:
+        f"{E}/benchmarks/tokenizer_export.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    shell:
+        "(make='uas_bin tokenizer_export --model $EXP/tokenizer';"
+        " $make --output_dir $EXP/tokenizer/export;"
+        " $make --weights {input.untrained} --output_dir $EXP/tokenizer_untrained/export)"
+        " > {log} 2>&1"
