@@ -84,6 +84,16 @@ def tts_messages(
     return _user(f"{asked}\n{prompt} {text}" if asked else f"{prompt} {text}", None)
 
 
+def prompt_corpus() -> list[str]:
+    """The fixed texts of all prompts, for the training of the text tokenizer."""
+    from uas_plugin.audiollm.questions import QUESTIONS
+
+    options = [f"{letter}. " for letter in LETTERS[:4]]
+    attributes = [f"{name}: " for name in QUESTIONS]
+    prompts = [prompt for variants in PROMPTS.values() for prompt in variants]
+    return [*prompts, *QUESTIONS.values(), *options, *attributes]
+
+
 def prompt_text(messages: Sequence[Message]) -> str:
     """The text parts of ``messages``, for records."""
     return "\n".join(text for message in messages for text in _split(message)[1])

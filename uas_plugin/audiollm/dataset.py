@@ -76,17 +76,20 @@ class GroupWriter:
         ids = self._stack.enter_context(atomic_path(self.folder / "ids.txt"))
         self._ids = open(ids, "w", encoding="utf-8")
         self.counts: Counter[str] = Counter()
+        self._open = True
 
     def __enter__(self) -> GroupWriter:
         return self
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        """Close the files; without :meth:`finish` they are thrown away."""
+        if not self._open:
+            return
+        self._open = False
         for stream in (self._tokens, self._segments, self._groups, self._ids):
             stream.close()
-        if kind is None:
-            self._stack.close()
-        else:
-            self._stack.__exit__(kind, error, trace)
+        unfinished = GeneratorExit("the set was not finished")
+        self._stack.__exit__(kind or GeneratorExit, error or unfinished, trace)
 
     def add(self, group_id: str, items: Sequence[tuple[str, Example]]) -> None:
         """Append one group: (task, example) pairs that have the same prefix."""
@@ -112,7 +115,10 @@ class GroupWriter:
         """Complete the files; write and return ``info.json``."""
         self._groups.append([self._segments.count])
         info = {**dict(sorted(self.counts.items())), "tokens": self._tokens.count, **extra}
-        self.__exit__(None, None, None)
+        for stream in (self._tokens, self._segments, self._groups, self._ids):
+            stream.close()
+        self._open = False
+        self._stack.close()  # renames
         write_json(self.folder / "info.json", info)
         return info
 
@@ -147,6 +153,10 @@ class GroupDataset:
     def group(self, index: int) -> range:
         """Segment numbers of a group: the prefix, then its items."""
         return range(int(self.groups[index]), int(self.groups[index + 1]))
+
+    def group_of(self, segment: int) -> int:
+        """The group that a segment belongs to."""
+        return int(np.searchsorted(self.groups, segment, side="right")) - 1
 
     def length(self, segment: int) -> int:
         """Tokens of a segment."""

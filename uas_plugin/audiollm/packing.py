@@ -17,6 +17,7 @@ from uas_plugin.errors import UASError, suggest
 
 IGNORE = -100
 Unit = list[int]  # segment numbers, the prefix first
+Row = list[Unit]
 
 
 def check_mixture(mixture: Mapping[str, float]) -> dict[str, float]:
@@ -86,12 +87,12 @@ def _fitting(data: GroupDataset, prefix: int, items: Sequence[int], room: int) -
 
 def pack(
     data: GroupDataset, units: Sequence[Unit], *, row_tokens: int, window: int = 64
-) -> Iterator[list[Unit]]:
+) -> Iterator[Row]:
     """Rows of at most ``row_tokens`` tokens: best fit among the last ``window`` open rows.
 
     The window bounds the work per unit and keeps the rows' order close to the units' order.
     """
-    opened: list[tuple[int, list[Unit]]] = []
+    opened: list[tuple[int, Row]] = []
     for unit in units:
         size = sum(data.length(segment) for segment in unit)
         fits = [i for i, (used, _) in enumerate(opened) if used + size <= row_tokens]

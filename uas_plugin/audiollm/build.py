@@ -1,0 +1,183 @@
+"""LM data: token dumps and labels -> groups of training items and ``vocab.json``."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from uas_plugin.atomic import atomic_path, write_json
+from uas_plugin.audiollm.chat import (
+    Example,
+    asr_messages,
+    encode_example,
+    qa_messages,
+    tts_messages,
+    uas_messages,
+)
+from uas_plugin.audiollm.dataset import GroupWriter
+from uas_plugin.audiollm.options import LMDataOptions, TTSOptions
+from uas_plugin.audiollm.questions import collect_labels, cut_items, cut_labels, seeded
+from uas_plugin.audiollm.vocabulary import Vocabulary
+from uas_plugin.data.manifests import custom_of
+from uas_plugin.data.targets import asr_target, uas_target
+from uas_plugin.data.text import TextTokenizer
+from uas_plugin.data.tokens import load_token_cuts, read_token_info, read_token_text
+from uas_plugin.errors import UASError
+from uas_plugin.progress import progress
+
+Items = list[tuple[str, Example]]
+
+
+def tts_attributes(cut: Any, options: TTSOptions) -> dict[str, str] | None:
+    """What to ask of the voice of ``cut``; None when the clip is no speech on its own."""
+    if custom_of(cut).get("kind") not in options.kinds or not asr_target(cut):
+        return None
+    labels = cut_labels(cut)
+    return {name: labels[name] for name in options.attributes if name in labels}
+
+
+class ItemMaker:
+    """The training items of a cut, given its tokens."""
+
+    def __init__(
+        self, vocabulary: Vocabulary, text: TextTokenizer, options: LMDataOptions
+    ) -> None:
+        self.vocabulary, self.text, self.options = vocabulary, text, options
+
+    def _example(self, messages: Any, **answer: Any) -> Example:
+        return encode_example(messages, self.vocabulary, self.text, **answer)
+
+    def listening(self, cut: Any, codes: np.ndarray) -> Items:
+        """Items about the audio: schema, transcription (where there is one), questions."""
+        target, said = uas_target(cut), asr_target(cut)
+        items: Items = []
+        for variant in range(self.options.prompt_variants):
+            asked = uas_messages(codes, variant=variant)
+            items.append(("uas", self._example(asked, answer_text=target)))
+            if said:
+                asked = asr_messages(codes, variant=variant)
+                items.append(("asr", self._example(asked, answer_text=said)))
+        qa = self.options.qa
+        classes = {name: self.vocabulary.labels.get(name, []) for name in qa.fields}
+        for variant in range(qa.variants):
+            # Seeds above 0 differ from the test's, which has seed + 0.
+            seed = self.options.seed + 1 + variant
+            for item in cut_items(cut, classes, n_choices=qa.choices, seed=seed):
+                asked = qa_messages(codes, item["question"], item["choices"])
+                items.append(("qa", self._example(asked, answer_text=item["answer"])))
+        return items
+
+    def speaking(self, cut: Any, codes: np.ndarray) -> Items:
+        """The item that generates the audio from its text, if the clip is speech on its own."""
+        attributes = tts_attributes(cut, self.options.tts)
+        if attributes is None:
+            return []
+        rng = seeded("tts", self.options.seed, cut.id)
+        variant = int(rng.integers(self.options.prompt_variants))
+        asked = tts_messages(asr_target(cut), attributes=attributes, variant=variant)
+        return [("tts", self._example(asked, answer_audio=codes))]
+
+
+def write_set(
+    cuts: Iterable[Any],
+    tokens: Mapping[str, np.ndarray],
+    maker: ItemMaker,
+    folder: Path,
+) -> dict[str, Any]:
+    """Write the groups of one set and return its ``info.json``.
+
+    Items too long for ``max_tokens`` and cuts without tokens are left out and counted.
+    """
+    limit, too_long, no_tokens = maker.options.max_tokens, 0, 0
+    with GroupWriter(folder, maker.vocabulary.size) as writer:
+        for cut in progress(cuts, desc=f"LM items {folder.name}"):
+            codes = tokens.get(cut.id)
+            if codes is None or not len(codes):
+                no_tokens += 1
+                continue
+            for items in (maker.listening(cut, codes), maker.speaking(cut, codes)):
+                fitting = [
+                    (task, e)
+                    for task, e in items
+                    if len(e.prefix) + len(e.prompt) + len(e.answer) <= limit
+                ]
+                too_long += len(items) - len(fitting)
+                if fitting:
+                    writer.add(cut.id, fitting)
+        if not writer.counts["groups"]:
+            raise UASError(f"{folder}: no item is left ({no_tokens} cuts without tokens, "
+                           f"{too_long} items above {limit} tokens)")
+        info = writer.finish(items_too_long=too_long, cuts_without_tokens=no_tokens)
+    if too_long or no_tokens:
+        logging.warning(
+            "%s: left out %d items above %d tokens and %d cuts without tokens",
+            folder, too_long, limit, no_tokens,
+        )  # fmt: skip
+    return info
+
+
+def find_codebook(tokenizer: str | os.PathLike[str], size: int) -> np.ndarray | None:
+    """The codebook ``(size, C)`` float32 of an exported audio tokenizer, or None."""
+    path = Path(tokenizer) / "model.safetensors"
+    if not path.exists():
+        return None
+    from safetensors import safe_open
+
+    with safe_open(path, framework="np") as tensors:
+        for name in tensors.keys():  # noqa: SIM118  (no mapping)
+            if "codebook" in name.rsplit(".", 2)[-2:] or name.endswith("codebook"):
+                value = tensors.get_tensor(name)
+                if value.ndim == 2 and value.shape[0] == size:
+                    return value.astype(np.float32)
+    return None
+
+
+def build_lm_data(
+    tokens_dir: str | os.PathLike[str],
+    text_model: str | os.PathLike[str],
+    output_dir: str | os.PathLike[str],
+    options: LMDataOptions,
+) -> dict[str, Any]:
+    """Write ``vocab.json``, ``codebook.npy`` (if found), ``train/``, ``dev/``, ``info.json`` (last).
+
+    Args:
+        tokens_dir: dump of one tokenizer, with ``train`` and ``dev``.
+
+    Raises:
+        UASError: the dump or the text model is missing, or no item is left.
+    """
+    tokens_dir, output = Path(tokens_dir), Path(output_dir)
+    dump, text = read_token_info(tokens_dir / "train"), TextTokenizer(text_model)
+    vocabulary = Vocabulary(
+        text_size=text.vocab_size,
+        codebook_size=int(dump["codebook_size"]),
+        frame_rate=float(dump["frame_rate"]),
+        sampling_rate=int(dump["sampling_rate"]),
+        text_sha256=text.sha256,
+        tokenizer=dump.get("tokenizer"),
+        tokenizer_sha256=dump.get("sha256"),
+        labels=collect_labels(load_token_cuts(tokens_dir / "train"), options.qa.fields),
+    )
+    maker = ItemMaker(vocabulary, text, options)
+    sets = {
+        name: write_set(
+            load_token_cuts(tokens_dir / name),
+            read_token_text(tokens_dir / name),
+            maker,
+            output / name,
+        )
+        for name in ("train", "dev")
+    }
+    codebook = find_codebook(dump.get("tokenizer") or "", vocabulary.codebook_size)
+    if codebook is not None:
+        with atomic_path(output / "codebook.npy") as path:
+            np.save(path, codebook)
+    vocabulary.save(output / "vocab.json")
+    info = {"vocabulary": vocabulary.size, "codebook": codebook is not None, **sets}
+    write_json(output / "info.json", info)
+    return info

@@ -1,0 +1,67 @@
+"""Export a trained AudioLLM to a folder that plain transformers loads."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from uas_plugin.audiollm.api import FILES
+from uas_plugin.audiollm.model import AudioLLM
+from uas_plugin.audiollm.vocabulary import Vocabulary
+from uas_plugin.checkpoint import load_experiment
+from uas_plugin.data.text import MODEL_NAME, TextTokenizer
+from uas_plugin.errors import UASError
+
+PREFIX = "model."  # the ESPnet wrapper's attribute
+
+
+def load_trained(exp_dir: str | os.PathLike[str], vocabulary: Vocabulary) -> AudioLLM:
+    """The model of a finished training, rebuilt from what stands beside its weights."""
+    options, state = load_experiment(exp_dir)
+    shape = {k: v for k, v in options["model_conf"].items() if k != "init_codebook"}
+    model = AudioLLM(vocabulary=vocabulary, **shape)
+    weights = {name.removeprefix(PREFIX): value for name, value in state.items()}
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        first = str(error).splitlines()[-1].strip()
+        raise UASError(f"{exp_dir} does not fit vocab.json or its config.yaml: {first}") from None
+    return model.eval()
+
+
+def export_audiollm(
+    exp_dir: str | os.PathLike[str],
+    vocab: str | os.PathLike[str],
+    text_model: str | os.PathLike[str],
+    output_dir: str | os.PathLike[str],
+) -> None:
+    """Write ``config.json``, ``generation_config.json``, ``vocab.json``, ``bpe.model`` and, last,
+    ``model.safetensors``.
+
+    Raises:
+        UASError: the training is not finished, or the text model is not the vocabulary's.
+    """
+    vocabulary, text = Vocabulary.load(vocab), TextTokenizer(text_model)
+    if vocabulary.text_sha256 not in (None, text.sha256):
+        raise UASError(f"{text_model} is not the text model that {vocab} was made with")
+    lm: Any = load_trained(exp_dir, vocabulary).lm
+    output = Path(output_dir)
+    output.mkdir(parents=True, exist_ok=True)
+    lm.generation_config.update(
+        eos_token_id=vocabulary.im_end, pad_token_id=vocabulary.pad, do_sample=False
+    )
+    with tempfile.TemporaryDirectory(dir=output, prefix=".tmp.") as temporary:
+        folder = Path(temporary)
+        lm.save_pretrained(folder, safe_serialization=True)
+        vocabulary.save(folder / "vocab.json")
+        shutil.copyfile(text.path, folder / MODEL_NAME)
+        missing = [name for name in FILES if not (folder / name).exists()]
+        if missing:
+            raise UASError(f"the export has no {', '.join(missing)}")
+        # The weights last: where they are, the rest is.
+        names = sorted(folder.iterdir(), key=lambda p: (p.name == "model.safetensors", p.name))
+        for path in names:
+            os.replace(path, output / path.name)

@@ -1,0 +1,113 @@
+"""Options of the LM data and decoding stages: YAML maps onto them one to one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, TypeVar, get_type_hints
+
+from uas_plugin.audiollm.chat import TASKS
+from uas_plugin.audiollm.questions import QUESTIONS
+from uas_plugin.errors import UASError, suggest
+
+T = TypeVar("T")
+CONTROLS = ("none", "shuffled", "no_audio")
+
+
+def from_section(cls: type[T], section: Mapping[str, Any], name: str) -> T:
+    """Make the dataclass ``cls`` of a mapping; ``name`` is the section, for messages.
+
+    Raises:
+        UASError: an unknown key (with the nearest known one) or a value that ``cls`` refuses.
+    """
+    hints = get_type_hints(cls)
+    known = [item.name for item in fields(cls)]  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for key, value in section.items():
+        if key not in known:
+            raise UASError(f"{name}: unknown key '{key}'.{suggest(key, known)}")
+        if is_dataclass(hints[key]) and isinstance(value, Mapping):
+            value = from_section(hints[key], value, f"{name}.{key}")
+        values[key] = tuple(value) if isinstance(value, list) else value
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise UASError(f"{name}: {error}") from None
+
+
+def _check(names: tuple[str, ...], known: tuple[str, ...], what: str) -> None:
+    for name in names:
+        if name not in known:
+            raise UASError(f"unknown {what} '{name}'.{suggest(name, known)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class QAOptions:
+    """Multiple-choice questions.
+
+    Args:
+        fields: labels to ask about. choices: options of a question (fewer where a field has fewer
+        classes). variants: questions per clip and field in training, with other options each.
+    """
+
+    fields: tuple[str, ...] = ("gender", "emotion", "sound", "music")
+    choices: int = 4
+    variants: int = 3
+
+    def __post_init__(self) -> None:
+        _check(self.fields, tuple(QUESTIONS), "question field")
+        if self.choices < 2:
+            raise UASError("a question needs at least two choices")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TTSOptions:
+    """Speech generation.
+
+    Args:
+        kinds: kinds of clips that are spoken alone (``custom.kind``).
+        attributes: labels that stand in the prompt where they are known.
+    """
+
+    kinds: tuple[str, ...] = ("speech", "digits", "emotion")
+    attributes: tuple[str, ...] = ("gender", "age", "emotion")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LMDataOptions:
+    """Items of the training and development sets.
+
+    Args:
+        seed: of the drawn options and prompts. prompt_variants: prompts in use per task.
+        max_tokens: a group whose prefix and one item are longer is left out (and counted).
+    """
+
+    seed: int = 0
+    prompt_variants: int = 3
+    max_tokens: int = 1024
+    qa: QAOptions = field(default_factory=QAOptions)
+    tts: TTSOptions = field(default_factory=TTSOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeOptions:
+    """Which answers to make, and how.
+
+    Args:
+        text, audio: generation options of text answers and of speech (see GenerationOptions).
+        max_items: at most so many items per task (null: all).
+    """
+
+    seed: int = 0
+    tasks: tuple[str, ...] = TASKS
+    controls: tuple[str, ...] = CONTROLS
+    batch_size: int = 32
+    max_items: int | None = None
+    text: dict[str, Any] = field(default_factory=dict)
+    audio: dict[str, Any] = field(default_factory=dict)
+    qa: QAOptions = field(default_factory=QAOptions)
+    tts: TTSOptions = field(default_factory=TTSOptions)
+
+    def __post_init__(self) -> None:
+        _check(self.tasks, TASKS, "task")
+        _check(self.controls, CONTROLS, "control")

@@ -1,0 +1,119 @@
+"""ESPnet task: train the AudioLLM on packed rows."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from espnet2.train.abs_espnet_model import AbsESPnetModel
+from espnet2.utils.types import str_or_none
+
+from uas_plugin.audiollm.dataset import GroupDataset
+from uas_plugin.audiollm.model import AudioLLM, load_codebook
+from uas_plugin.audiollm.packing import Row, collate, pack, plan_epoch, plan_valid
+from uas_plugin.audiollm.vocabulary import Vocabulary
+from uas_plugin.errors import UASError, suggest
+from uas_plugin.espnet.task import Batch, UASTask, rank_and_world
+
+BATCH_DEFAULTS: dict[str, Any] = {
+    "row_tokens": 512,
+    "rows": 3,
+    "mixture": {"uas": 1.0, "asr": 1.0, "qa": 1.0, "tts": 1.0},
+}
+
+
+class ESPnetAudioLLM(AbsESPnetModel):
+    """The language model in ESPnet's form."""
+
+    def __init__(self, model: AudioLLM) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, **batch: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor]:
+        """Loss, statistics, weight (answer tokens); see ``AudioLLM.forward``."""
+        return self.model(**batch)
+
+    def collect_feats(self, tokens: torch.Tensor, **_others: torch.Tensor) -> dict[str, Any]:
+        """The ids of the rows: (B, L, 1)."""
+        lengths = torch.full((len(tokens),), tokens.shape[1], dtype=torch.long)
+        return {"tokens": tokens[..., None], "tokens_lengths": lengths}
+
+
+@functools.lru_cache(maxsize=4)
+def _dataset(folder: str) -> GroupDataset:
+    return GroupDataset(folder)
+
+
+class AudioLLMTask(UASTask):
+    """``python -m uas_plugin.bin.audiollm_train``."""
+
+    @classmethod
+    def add_task_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        """Add the AudioLLM's options to ESPnet's."""
+        cls.add_common_arguments(parser)
+        group = parser.add_argument_group(description="AudioLLM options")
+        group.add_argument("--train_data", type=str_or_none, help="folder of the training items")
+        group.add_argument("--valid_data", type=str_or_none, help="folder of the validation items")
+        group.add_argument("--vocab", type=str_or_none, help="vocab.json of the LM data stage")
+        parser.get_default("required").extend(["train_data", "valid_data", "vocab"])
+
+    @classmethod
+    def build_model(cls, args: argparse.Namespace) -> ESPnetAudioLLM:
+        """The model of ``--model_conf``; the codebook that starts it lies beside ``--vocab``."""
+        conf = dict(args.model_conf)
+        use_codebook = conf.pop("init_codebook", True)
+        codebook = load_codebook(Path(args.vocab).with_name("codebook.npy"))
+        try:
+            model = AudioLLM(
+                vocabulary=Vocabulary.load(args.vocab),
+                codebook=codebook if use_codebook else None,
+                **conf,
+            )
+        except TypeError as error:
+            raise UASError(f"lm.model: {error}") from None
+        return ESPnetAudioLLM(model)
+
+    @classmethod
+    def build_batches(cls, args: argparse.Namespace, mode: str, epoch: int) -> Iterable[Batch]:
+        """One pass over the groups of ``mode``, packed into rows."""
+        conf = _batch_options(args.batch_conf)
+        train = mode == "train"
+        data = _dataset(args.train_data if train else args.valid_data)
+        if train:
+            units = plan_epoch(
+                data,
+                conf["mixture"],
+                row_tokens=conf["row_tokens"],
+                seed=args.seed,
+                epoch=epoch,
+            )
+        else:
+            units = plan_valid(data, row_tokens=conf["row_tokens"])
+        rank, world = rank_and_world() if train else (0, 1)
+        rows = list(pack(data, units, row_tokens=conf["row_tokens"]))
+        return _batches(data, rows, conf["rows"], Vocabulary.load(args.vocab).pad, rank, world)
+
+
+def _batch_options(given: dict[str, Any]) -> dict[str, Any]:
+    for key in given:
+        if key not in BATCH_DEFAULTS:
+            raise UASError(f"lm.batch: unknown key '{key}'.{suggest(key, BATCH_DEFAULTS)}")
+    return {**BATCH_DEFAULTS, **given}
+
+
+def _batches(
+    data: GroupDataset, rows: list[Row], size: int, pad: int, rank: int, world: int
+) -> Iterator[Batch]:
+    ids = data.ids()
+    count = len(rows) if world == 1 else len(rows) // (size * world) * size * world
+    for start in range(rank * size, count, size * world):
+        chosen = rows[start : start + size]
+        arrays = collate(data, chosen, pad=pad)
+        names = [ids[data.group_of(row[0][0])] for row in chosen]
+        yield names, {name: torch.from_numpy(value) for name, value in arrays.items()}
