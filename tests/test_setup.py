@@ -329,7 +329,6 @@ def test_absent_torchaudio_can_be_asked_for() -> None:
     code = (
         "import importlib.util, sys, uas_plugin\n"
         "import importlib.machinery as machinery\n"
-        "sys.path_importer_cache.clear()\n"
         "real = machinery.PathFinder.find_spec\n"
         "hide = lambda name, *rest: None if name == 'torchaudio' else real(name, *rest)\n"
         "machinery.PathFinder.find_spec = hide\n"
