@@ -14,8 +14,7 @@ import torch
 from uas_plugin.errors import UASError
 from uas_plugin.tokenizer.config import TokenizerConfig
 from uas_plugin.tokenizer.encoder import TokenizerEncoder
-from uas_plugin.tokenizer.examples import pad_features
-from uas_plugin.tokenizer.features import CHUNK_SECONDS, SAMPLING_RATE, log_mel
+from uas_plugin.tokenizer.features import CHUNK_SECONDS, SAMPLING_RATE, log_mel, pad_features
 
 if TYPE_CHECKING:
     from uas_plugin.tokenizer.seq2seq import TokenizerSeq2Seq

@@ -17,7 +17,8 @@ from uas_plugin.errors import UASError
 from uas_plugin.progress import progress
 from uas_plugin.tokenizer.build import build_model, load_trained
 from uas_plugin.tokenizer.encoder import TokenizerEncoder
-from uas_plugin.tokenizer.examples import DecoderVocabulary, FeatureCache, pad_features
+from uas_plugin.tokenizer.examples import DecoderVocabulary, FeatureCache
+from uas_plugin.tokenizer.features import pad_features
 from uas_plugin.tokenizer.seq2seq import TokenizerSeq2Seq
 
 

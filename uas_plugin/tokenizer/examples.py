@@ -17,7 +17,7 @@ import torch
 from uas_plugin.data.audio import load_audio
 from uas_plugin.data.targets import asr_target, uas_target
 from uas_plugin.data.text import TextTokenizer
-from uas_plugin.tokenizer.features import log_mel
+from uas_plugin.tokenizer.features import log_mel, pad_features
 from uas_plugin.tokenizer.seq2seq import IGNORE
 
 if TYPE_CHECKING:
@@ -71,15 +71,6 @@ class FeatureCache:
         while self._bytes > self.max_bytes:
             self._bytes -= self._kept.popitem(last=False)[1][0].nbytes
         return item
-
-
-def pad_features(items: Sequence[tuple[np.ndarray, int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Stack features: (B, M, F) float32 padded with zeros, (B,) int64 valid frames."""
-    longest = max(features.shape[1] for features, _ in items)
-    batch = np.zeros((len(items), items[0][0].shape[0], longest), dtype=np.float32)
-    for row, (features, _) in zip(batch, items, strict=True):
-        row[:, : features.shape[1]] = features
-    return torch.from_numpy(batch), torch.tensor([length for _, length in items])
 
 
 def pad_ids(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:

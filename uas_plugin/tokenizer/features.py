@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 SAMPLING_RATE = 16000
 HOP_LENGTH = 160
@@ -41,3 +43,12 @@ def log_mel(
     padded[: len(waveform)] = waveform
     features = extractor._torch_extract_fbank_features(padded[None], device="cpu")[0]
     return np.asarray(features, dtype=np.float32), -(-len(waveform) // HOP_LENGTH)
+
+
+def pad_features(items: Sequence[tuple[np.ndarray, int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Stack features: (B, M, F) float32 padded with zeros, (B,) int64 valid frames."""
+    longest = max(features.shape[1] for features, _ in items)
+    batch = np.zeros((len(items), items[0][0].shape[0], longest), dtype=np.float32)
+    for row, (features, _) in zip(batch, items, strict=True):
+        row[:, : features.shape[1]] = features
+    return torch.from_numpy(batch), torch.tensor([length for _, length in items])
