@@ -1,0 +1,103 @@
+"""The speakers of the synthesized corpus and how their feelings sound.
+
+A speaker is an espeak-ng variant, possibly with a shorter vocal tract (all resonances and the pitch
+scaled by ``scale``, which is what makes a child's voice). Variants that share their sound (such as
+belinda and linda) stand in one split. Gender is as the variant's own file says and as its measured
+pitch agrees; age is as the file says (f1, m1, croak: 70; grandma: 90) or the name (grandpa).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Voice:
+    """One speaker. ``gender`` is None for children, whose voices do not tell it."""
+
+    variant: str
+    gender: str | None
+    age: str = "Adult"
+    timbre: str = "clear"
+    scale: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """The speaker's id."""
+        return self.variant.lower() + ("-child" if self.age == "Child" else "")
+
+
+_F, _M = "Female", "Male"
+VOICES: dict[str, tuple[Voice, ...]] = {
+    "train": (
+        *(Voice(name, _M) for name in ("m2", "m3", "m4", "m6", "m8", "Alex", "max", "norbert")),
+        *(Voice(name, _M) for name in ("pablo", "Andy")),
+        Voice("adam", _M, timbre="buzzy"),
+        Voice("klatt4", _M, timbre="buzzy"),
+        *(Voice(name, _F) for name in ("f4", "Annie", "Andrea", "anika", "aunty", "steph")),
+        *(Voice(name, _F) for name in ("steph2", "shelby")),
+        Voice("f2", _F, timbre="breathy"),
+        Voice("f3", _F, timbre="breathy"),
+        Voice("m1", _M, "Elderly", "trembling"),
+        Voice("grandma", _F, "Elderly", "trembling"),
+        Voice("f4", None, "Child", scale=1.42),
+        Voice("aunty", None, "Child", scale=1.5),
+    ),
+    "dev": (
+        Voice("m7", _M),
+        Voice("pedro", _M),
+        Voice("Alicia", _F, timbre="breathy"),
+        Voice("linda", _F),
+        Voice("croak", _M, "Elderly", "trembling"),
+        Voice("Alicia", None, "Child", scale=1.2),
+    ),
+    "test": (
+        Voice("m5", _M),
+        Voice("Michael", _M),
+        Voice("victor", _M, timbre="breathy"),
+        Voice("f5", _F, timbre="breathy"),
+        Voice("belinda", _F),
+        Voice("steph3", _F),
+        Voice("grandpa", _M, "Elderly", "trembling"),
+        Voice("f1", _F, "Elderly", "trembling"),
+        Voice("f5", None, "Child", scale=1.35),
+    ),
+}
+# How often a speaker of an age is drawn, relative to an adult.
+AGE_WEIGHT = {"Adult": 1.0, "Elderly": 0.8, "Child": 0.8}
+
+# Per feeling: ranges of words a minute, pitch and pitch range (0-99), and RMS level; effort
+# is the tilt of the spectrum (negative: soft voice, positive: pressed voice with added harmonics).
+MANNERS: dict[str, dict[str, Any]] = {
+    "Neutral": {"rate": (155, 175), "pitch": (42, 52), "range": (40, 55), "level": (0.06, 0.08)},
+    "Happiness": {"rate": (190, 215), "pitch": (78, 92), "range": (85, 99), "level": (0.08, 0.10)},
+    "Sadness": {"rate": (105, 125), "pitch": (12, 24), "range": (5, 15), "level": (0.03, 0.04)},
+    "Anger": {"rate": (195, 225), "pitch": (34, 46), "range": (60, 75), "level": (0.14, 0.17)},
+}
+EFFORT = {"Neutral": 0.0, "Happiness": 0.25, "Sadness": -1.0, "Anger": 1.0}
+EMOTIONS = tuple(MANNERS)
+
+
+def draw_manner(emotion: str, rng: np.random.Generator) -> dict[str, float]:
+    """Parameters of one utterance: rate (words/min), pitch, range (0-99), level (RMS), effort."""
+    manner = {key: float(rng.uniform(low, high)) for key, (low, high) in MANNERS[emotion].items()}
+    return {**manner, "effort": EFFORT[emotion]}
+
+
+def prosody_phrase(manner: dict[str, float]) -> str:
+    """What the parameters amount to, in words.
+
+    >>> prosody_phrase({"rate": 110, "pitch": 20, "level": 0.03})
+    'slow, low, soft'
+    """
+    words = []
+    if manner["rate"] < 140 or manner["rate"] > 185:
+        words.append("slow" if manner["rate"] < 140 else "fast")
+    if manner["pitch"] < 30 or manner["pitch"] > 65:
+        words.append("low" if manner["pitch"] < 30 else "high")
+    if manner["level"] < 0.05 or manner["level"] > 0.12:
+        words.append("soft" if manner["level"] < 0.05 else "loud")
+    return ", ".join(words) or "even"
