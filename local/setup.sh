@@ -179,7 +179,7 @@ else
   say "no CPU build of torch $torch_version is within reach: taking what the index has (larger)"
 fi
 
-extras=$(printf '%s\n' $extras | sort -u | paste -sd, -)
+extras=$(tr ' ' '\n' <<<"$extras" | sed '/^$/d' | sort -u | paste -sd, -)
 say "installing uas_plugin[$extras] with torch for $torch"
 install ${torch_args[@]+"${torch_args[@]}"} --editable ".[$extras]" ||
   die "the installation failed (reason above); run this again when it is mended"

@@ -60,7 +60,7 @@ check "mypy" mypy
 check "bash -n" shell_syntax
 if command -v shellcheck >/dev/null; then
   mapfile -t files < <(shell_files)
-  check "shellcheck" shellcheck --severity=warning "${files[@]}"
+  check "shellcheck" shellcheck --shell=bash --severity=warning "${files[@]}"
 else
   echo "skipped shellcheck: it is not installed"
 fi
