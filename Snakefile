@@ -24,6 +24,7 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/text.smk"
 include: "workflow/rules/tokenizer.smk"
+include: "workflow/rules/ablations.smk"
 include: "workflow/rules/tokens.smk"
 include: "workflow/rules/codec.smk"
 include: "workflow/rules/lm.smk"
@@ -39,4 +40,3 @@ rule all:
     default_target: True
     input:
         rules.report.output,
-        branch(bool(RUN.ablations), then=rules.stage9.input, otherwise=[]),

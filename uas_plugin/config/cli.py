@@ -37,8 +37,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         get_parser().error(f"unrecognized arguments: {' '.join(unknown)}")
     from uas_plugin.config.compose import compose
     from uas_plugin.config.sections import build_sections, to_yaml
+    from uas_plugin.recipe.schema import validate_composed
 
     config = compose(args.recipe or _default_recipe(), [*args.overrides, *extra])
+    validate_composed(config)
     if args.section:
         sections = build_sections(config)
         if args.section not in sections:

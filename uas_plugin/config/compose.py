@@ -121,6 +121,8 @@ def _readable(recipe_dir: str | Path, message: str, overrides: Sequence[str]) ->
     bad = next((o for o in overrides if "=" not in o and not o.startswith("~")), None)
     if bad is not None:
         return f"'{bad}' is neither an option (--name) nor an override (key=value)."
+    if len(overrides) == 1 or "parse" in message or "input" in message:
+        return f"override {' '.join(overrides)}: {_first_line(message)}"
     return f"configuration: {_first_line(message)}"
 
 
@@ -161,12 +163,13 @@ def _check_presets(
 
 
 def _group_file(recipe_dir: str | Path, group: str, option: str) -> dict[str, Any]:
-    """Content of a group's file with its parents (``defaults: [parent, _self_]``) merged in."""
+    """Content of a group's file with its parents (entries of its ``defaults``) merged in."""
     content = _read_yaml(conf_dir(recipe_dir) / group / f"{option}.yaml")
     result: dict[str, Any] = {}
     for entry in content.pop("defaults", []):
         if isinstance(entry, str) and entry != "_self_":
-            result = merged(result, _group_file(recipe_dir, group, entry.lstrip("/")))
+            parent = entry.split("@")[0].removeprefix(f"/{group}/")
+            result = merged(result, _group_file(recipe_dir, group, parent))
     return merged(result, content)
 
 
@@ -175,7 +178,9 @@ def _apply_file(
 ) -> dict[str, Any]:
     """The group's values with the user's file written over them, after a check of its keys."""
     if group not in config or not isinstance(config[group], Mapping):
-        raise UASError(f"unknown configuration group '{group}'.{suggest(group, groups(recipe_dir))}")
+        raise UASError(
+            f"unknown configuration group '{group}'.{suggest(group, groups(recipe_dir))}"
+        )
     content = _read_yaml(path)
     check_keys(content, config[group], where=str(path), group=group)
     return merged(config[group], content)

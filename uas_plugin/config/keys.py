@@ -54,12 +54,12 @@ def check_keys(
             known = [f"{group}.{k}" if group else str(k) for k in dotted_keys(pattern)]
             raise UASError(f"unknown key '{name}' in {where}.{nearest_key(name, known)}")
         known_value = pattern[key]
-        free = str(key).endswith(FREE_SUFFIXES) or known_value == {}
-        if isinstance(value, Mapping) and isinstance(known_value, Mapping) and not free:
-            check_keys(value, known_value, where=where, group=name)
-        elif isinstance(known_value, Mapping) and known_value and value is not None and not free:
-            if not isinstance(value, Mapping):
-                raise UASError(f"key '{name}' in {where} must be a mapping, not {value!r}")
+        free = not known_value or str(key).endswith(FREE_SUFFIXES)
+        if free or not isinstance(known_value, Mapping):
+            continue
+        if not isinstance(value, Mapping):
+            raise UASError(f"key '{name}' in {where} must be a mapping, not {value!r}")
+        check_keys(value, known_value, where=where, group=name)
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

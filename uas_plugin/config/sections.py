@@ -27,7 +27,10 @@ def build_sections(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {
         "data": {"corpus": config["corpus_name"], **config["data"]},
         "text": dict(config["text"]),
-        "tokenizer_align": _training(config, tokenizer, "align"),
+        # The paper's first stage aligns the encoder with text before there is a codebook.
+        "tokenizer_align": merged(
+            _training(config, tokenizer, "align"), {"model_conf": {"quantize_enabled": False}}
+        ),
         "tokenizer": _training(config, tokenizer, "train"),
         "codebook": dict(tokenizer["codebook"]),
         "dump": dict(tokenizer["dump"]),

@@ -48,6 +48,18 @@ def only_run(exp: Path) -> Iterator[None]:
         yield
 
 
+def is_running(exp: Path) -> bool:
+    """Whether a ``run.sh`` of this ``exp`` is alive."""
+    try:
+        with open(exp / RUN_LOCK, "rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 def _take(descriptor: int, path: Path, message: str) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

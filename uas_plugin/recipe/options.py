@@ -55,7 +55,7 @@ class Options:
         return text == "true"
 
     def path(self, name: str, recipe_dir: Path) -> str | None:
-        """An absolute path: relative to the caller's folder, else to the recipe's if it is there."""
+        """The option as an absolute path (see ``absolute``)."""
         text = self.values.get(name)
         return None if text is None else absolute(text, recipe_dir)
 
@@ -83,7 +83,9 @@ def parse(argv: Sequence[str], groups: Sequence[str]) -> Options:
             word = "--help"
         if not word.startswith("--"):
             if "=" not in word and not word.startswith("~"):
-                raise UASError(f"'{word}' is neither an option (--name) nor an override (key=value).")
+                raise UASError(
+                    f"'{word}' is neither an option (--name) nor an override (key=value)."
+                )
             result.overrides.append(word)
             continue
         name, has_value, value = word[2:].partition("=")
@@ -105,7 +107,8 @@ def parse(argv: Sequence[str], groups: Sequence[str]) -> Options:
 
 
 def _next_value(name: str, words: list[str]) -> str:
-    if name in FLAGS and (not words or words[0] not in ("true", "false")):
+    following = words[0] if words else "--"
+    if name in FLAGS and (following[0] in "-~" or "=" in following):
         return "true"
     if not words or words[0].startswith("--"):
         raise UASError(f"option --{name} needs a value: {OPTIONS.get(name, 'a YAML file')}")

@@ -13,6 +13,7 @@ from uas_plugin.config.compose import choices, compose
 from uas_plugin.config.sections import build_sections, to_yaml
 from uas_plugin.errors import UASError, suggest
 from uas_plugin.recipe.folders import ROOT, Run, locate
+from uas_plugin.recipe.lock import is_running
 from uas_plugin.recipe.schema import validate_composed, validate_settings
 
 ABLATED = ("tokenizer_align", "tokenizer", "codebook", "dump", "score")
@@ -172,5 +173,8 @@ def for_snakemake(settings: Mapping[str, Any]) -> Run:
         overrides=None if overrides is None else shlex.split(overrides),
         **{name: values.get(name) for name in ("datadir", "dumpdir", "expdir")},
     )
+    if is_running(ROOT / run.exp):
+        # A look at a run (-n, --dag, --report) must not change its configuration under it.
+        return Run.load(run.conf)
     write(run, texts)
     return run

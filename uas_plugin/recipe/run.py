@@ -1,4 +1,4 @@
-"""``run.sh``: choose stages, write the configuration, let Snakemake run the rules, show progress."""
+"""``run.sh``: choose stages, write the configuration, let Snakemake run the rules."""
 
 from __future__ import annotations
 

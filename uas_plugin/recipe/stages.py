@@ -36,7 +36,7 @@ STAGES = (
     Stage(
         3,
         "tokenizer training",
-        ("tokenizer_align", "codebook", "tokenizer_train", "tokenizer_export"),
+        ("tokenizer_align", "codebook", "tokenizer_train", "tokenizer_export", "ablation_train"),
         ("{exp}/tokenizer/export/model.safetensors",),
         (1, 2),
     ),
@@ -67,7 +67,7 @@ STAGES = (
         ),
         (1, 2, 3, 4, 5, 7),
     ),
-    Stage(9, "scoring", ("score",), ("{exp}/score/scores.json",), (1, 4, 8)),
+    Stage(9, "scoring", ("score", "ablation_score"), ("{exp}/score/scores.json",), (1, 4, 8)),
     Stage(10, "report", ("report",), ("{exp}/report/report.html",), (1, 4, 8, 9)),
 )
 

@@ -10,6 +10,7 @@ localrules:
 rule stage3:
     input:
         expand("{e}/{tok}/export/model.safetensors", e=E, tok=TOKENIZERS),
+        [f"{E}/ablations/{name}/tokenizer/done" for name in RUN.ablations],
 
 
 rule tokenizer_align:

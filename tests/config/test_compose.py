@@ -1,0 +1,183 @@
+"""Composition: what Hydra makes of the recipe, and one-line errors with the nearest key."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from uas_plugin.config.compose import compose
+from uas_plugin.config.keys import check_keys, dotted_keys, merged
+from uas_plugin.config.sections import build_sections, cap_steps
+from uas_plugin.errors import UASError
+
+RECIPE = Path(__file__).parents[2] / "egs" / "mini" / "uas1"
+
+
+def message_of(*overrides: str, **keywords) -> str:
+    with pytest.raises(UASError) as caught:
+        compose(RECIPE, overrides, **keywords)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_override_changes_one_value() -> None:
+    base, changed = compose(RECIPE), compose(RECIPE, ["trainer.log_interval=7"])
+    assert changed["trainer"].pop("log_interval") == 7
+    base["trainer"].pop("log_interval")
+    assert changed == base
+
+
+@pytest.mark.parametrize(
+    "override, expected",
+    [
+        (
+            "trainer.max_stepz=3",
+            "unknown configuration key 'trainer.max_stepz'.*'trainer.max_steps'",
+        ),
+        ("tokenizer.model.d_modl=3", "'tokenizer.model.d_modl'.*'tokenizer.model.d_model'"),
+        (
+            "tokenizer=uniaudio_smal",
+            "unknown option 'uniaudio_smal'.*group 'tokenizer'.*Did you mean",
+        ),
+        ("tokeniser=x", "unknown configuration key 'tokeniser'. Did you mean 'tokenizer'"),
+        ("corpus=realmin", "unknown option 'realmin'.*Did you mean 'realmini'"),
+        ("trainer", "'trainer' is neither an option .* nor an override"),
+        ("trainer.max_steps=[", r"trainer\.max_steps=\["),
+    ],
+)
+def test_mistakes_name_the_key_and_the_nearest(override: str, expected: str) -> None:
+    assert re.search(expected, message_of(override))
+
+
+def test_config_file_is_written_over_the_group(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("model: {d_model: 64}\ntrain: {max_epoch: 3, optim_conf: {fused: true}}\n")
+    files = {"tokenizer": path}
+    config = compose(RECIPE, ["tokenizer.train.max_epoch=5"], files)
+    assert config["tokenizer"]["model"]["d_model"] == 64
+    assert config["tokenizer"]["train"]["max_epoch"] == 5, "single overrides come last"
+    assert config["tokenizer"]["train"]["optim_conf"]["fused"] is True
+    default = compose(RECIPE)
+    assert config["tokenizer"]["batch"] == default["tokenizer"]["batch"]
+    assert config["lm"] == default["lm"]
+
+
+@pytest.mark.parametrize(
+    "content, expected",
+    [
+        ("modle: {d_model: 64}", "unknown key 'tokenizer.modle'.*Did you mean 'tokenizer.model'"),
+        ("train: {max_epochs: 64}", "'tokenizer.train.max_epochs'.*'tokenizer.train.max_epoch'"),
+        ("train: 7", "'tokenizer.train' in .* must be a mapping"),
+        ("- a", "must be a mapping"),
+        ("a: [", "is not plain YAML"),
+        ("model: !!python/object/apply:os.getcwd []", "is not plain YAML"),
+    ],
+)
+def test_bad_config_file(tmp_path: Path, content: str, expected: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(content)
+    assert re.search(expected, message_of(files={"tokenizer": path}))
+
+
+def test_missing_config_file(tmp_path: Path) -> None:
+    assert "cannot read" in message_of(files={"tokenizer": tmp_path / "none.yaml"})
+    assert "unknown configuration group" in message_of(files={"tokeniser": tmp_path})
+
+
+def test_presets_may_only_write_known_keys(tmp_path: Path) -> None:
+    import shutil
+
+    recipe = tmp_path / "recipe"
+    shutil.copytree(RECIPE / "conf", recipe / "conf")
+    preset = recipe / "conf" / "size" / "mine.yaml"
+    preset.write_text("# @package _global_\ntrainer:\n  max_stepz: 4\n")
+    with pytest.raises(UASError, match=r"'trainer.max_stepz' in .*mine.yaml.*'trainer.max_steps'"):
+        compose(recipe, ["size=mine"])
+    preset.write_text("# @package _global_\ntrainer:\n  max_steps: 4\n")
+    assert compose(recipe, ["size=mine"])["trainer"]["max_steps"] == 4
+
+
+@pytest.mark.parametrize("option", ["no_ctc", "no_class_heads", "no_sae"])
+def test_ablations_differ_from_their_base_in_what_they_name(option: str) -> None:
+    base = compose(RECIPE, ["tokenizer=ablation/base"])["tokenizer"]
+    other = compose(RECIPE, [f"tokenizer=ablation/{option}"])["tokenizer"]
+    assert other["name"] == option
+    differing = {k for k in base["model"] if base["model"][k] != other["model"][k]}
+    expected = {
+        "no_ctc": {"ctc_weight"},
+        "no_class_heads": {"class_weight"},
+        "no_sae": {"encoder_residual_source_position", "encoder_residual_target_position"},
+    }
+    assert differing == expected[option]
+    assert {k: v for k, v in other.items() if k not in ("name", "model")} == {
+        k: v for k, v in base.items() if k not in ("name", "model")
+    }
+
+
+def test_a_changed_option_changes_only_its_section() -> None:
+    base = build_sections(compose(RECIPE))
+    changed = build_sections(compose(RECIPE, ["score.seed=5"]))
+    assert [name for name in base if base[name] != changed[name]] == ["score"]
+    changed = build_sections(compose(RECIPE, ["codec.train.max_epoch=5"]))
+    assert [name for name in base if base[name] != changed[name]] == ["codec"]
+
+
+def test_training_sections_are_espnet_options() -> None:
+    config = compose(RECIPE)
+    sections = build_sections(config)
+    for name in ("tokenizer_align", "tokenizer", "codec", "audiollm"):
+        section = sections[name]
+        assert {"model_conf", "batch_conf", "max_epoch", "ngpu", "seed"} <= set(section)
+        assert "max_steps" not in section
+    assert sections["tokenizer_align"]["model_conf"]["quantize_enabled"] is False
+    assert "quantize_enabled" not in sections["tokenizer"]["model_conf"]
+    assert yaml.safe_load(yaml.safe_dump(sections)) == sections
+
+
+@given(epochs=st.integers(1, 50), steps=st.integers(1, 500), limit=st.integers(1, 3000))
+def test_cap_steps_keeps_to_the_limit(epochs: int, steps: int, limit: int) -> None:
+    section = cap_steps({"max_epoch": epochs, "num_iters_per_epoch": steps, "a": 1}, limit)
+    total = section["max_epoch"] * section["num_iters_per_epoch"]
+    assert 1 <= total <= max(epochs * steps, 1)
+    assert total <= limit + section["num_iters_per_epoch"], "at most an unfinished epoch more"
+    if epochs * steps <= limit:
+        assert total == epochs * steps
+    if limit >= 2 and epochs >= 2 and steps >= 2:
+        assert section["max_epoch"] >= 2
+    assert section["a"] == 1
+
+
+names = st.text("abc", min_size=1, max_size=2)
+trees = st.recursive(
+    st.integers(), lambda inner: st.dictionaries(names, inner, max_size=3), max_leaves=8
+)
+
+
+@given(base=st.dictionaries(names, trees), changes=st.dictionaries(names, trees))
+def test_merged_has_the_keys_of_both(base: dict, changes: dict) -> None:
+    both = merged(base, changes)
+    assert set(dotted_keys(changes)) <= set(dotted_keys(both))
+    assert set(both) == set(base) | set(changes)
+    assert merged(both, changes) == both
+
+
+@given(tree=st.dictionaries(names, trees))
+def test_every_tree_fits_itself(tree: dict) -> None:
+    check_keys(tree, tree, where="here")
+
+
+def test_config_show_prints_what_compose_returns() -> None:
+    command = [sys.executable, "-m", "uas_plugin.cli", "config", "show", "--recipe", str(RECIPE)]
+    shown = subprocess.run([*command, "size=smoke"], capture_output=True, text=True, check=True)
+    assert yaml.safe_load(shown.stdout) == compose(RECIPE, ["size=smoke"])
+    section = subprocess.run([*command, "--section", "text"], capture_output=True, text=True)
+    assert yaml.safe_load(section.stdout) == build_sections(compose(RECIPE))["text"]
+    wrong = subprocess.run([*command, "--section", "txt"], capture_output=True, text=True)
+    assert wrong.returncode == 2 and "Did you mean 'text'" in wrong.stderr
+    wrong = subprocess.run([*command, "trainer.max_steps=abc"], capture_output=True, text=True)
+    assert wrong.returncode == 2 and "trainer.max_steps: 'abc' is not of type" in wrong.stderr

@@ -1,0 +1,314 @@
+"""Parts of run.sh: options, section files, locks, the monitor, resuming or beginning anew."""
+
+import fcntl
+import io
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from uas_plugin.bin.fresh import RECORD, freshen
+from uas_plugin.errors import UASError
+from uas_plugin.recipe.folders import Run
+from uas_plugin.recipe.lock import JOBS_LOCK, RUN_LOCK, clear_stale, is_running, only_run
+from uas_plugin.recipe.monitor import Monitor, human_time, tail
+from uas_plugin.recipe.options import parse
+from uas_plugin.recipe.prepare import for_snakemake, prepare, write, written
+from uas_plugin.recipe.stages import STAGES, check_needs, select
+
+ROOT = Path(__file__).parents[2]
+RECIPE = ROOT / "egs" / "mini" / "uas1"
+GROUPS = ("tokenizer", "codec", "lm")
+
+
+def places(folder: Path) -> dict[str, str]:
+    return {f"{name}dir": str(folder / name) for name in ("data", "dump", "exp")}
+
+
+# --- options -------------------------------------------------------------------------------------
+
+
+def test_options_of_both_manners() -> None:
+    options = parse(
+        ["--stage", "3", "--stop-stage=4", "tokenizer=x", "--dry_run", "a.b=1", "--lm_config", "f"],
+        GROUPS,
+    )
+    assert options.number("stage", 1) == 3 and options.number("stop_stage", 10) == 4
+    assert options.overrides == ["tokenizer=x", "a.b=1"]
+    assert options.flag("dry_run") and not options.flag("force")
+    assert options.files == {"lm": "f"}
+
+
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        (["--stag", "3"], "unknown option '--stag'. Did you mean '--stage'"),
+        (["--tokeniser_config", "f"], "Did you mean '--tokenizer_config'"),
+        (["--stage"], "--stage needs a value"),
+        (["--corpus", "--stage", "1"], "--corpus needs a value"),
+        (["--stage", "two"], "--stage must be a whole number, not 'two'"),
+        (["--force", "maybe"], "--force must be true or false, not 'maybe'"),
+        (["nonsense"], "'nonsense' is neither an option"),
+    ],
+)
+def test_wrong_options_are_one_line(words: list[str], expected: str) -> None:
+    with pytest.raises(UASError) as caught:
+        parse(words, GROUPS)
+    assert expected in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_run_sh_prints_one_line_and_exits_2() -> None:
+    for words, expected in (
+        (["--stag", "3"], "Did you mean '--stage'?"),
+        (["trainer.max_stepz=1"], "Did you mean 'trainer.max_steps'?"),
+        (["--corpus", "realmini"], "needs --corpus_dir"),
+    ):
+        command = [str(RECIPE / "run.sh"), *words]
+        result = subprocess.run(command, capture_output=True, text=True)
+        assert result.returncode == 2
+        assert len(result.stderr.strip().splitlines()) == 1 and expected in result.stderr
+    helped = subprocess.run([str(RECIPE / "run.sh"), "--help"], capture_output=True, text=True)
+    assert helped.returncode == 0 and "--stop_stage" in helped.stdout
+
+
+# --- stages --------------------------------------------------------------------------------------
+
+
+def test_a_stage_names_the_stage_that_makes_its_input(tmp_path: Path) -> None:
+    run, _ = prepare(RECIPE, **places(tmp_path))
+    with pytest.raises(
+        UASError, match=r"stage 5 .* which stage 1 \(data\) makes: run.sh --stage 1"
+    ):
+        check_needs(run, select(5, 5))
+    check_needs(run, select(1, 10))
+    for template in STAGES[0].makes:
+        path = Path(run.fill(template))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    with pytest.raises(UASError, match=r"needs .*bpe.model, which stage 2"):
+        check_needs(run, select(3, 4))
+    check_needs(run, select(2, 4))
+
+
+def test_no_such_stage() -> None:
+    for first, last in ((0, 3), (11, 11), (5, 4)):
+        with pytest.raises(UASError, match="stages are 1 to 10"):
+            select(first, last)
+
+
+# --- section files -------------------------------------------------------------------------------
+
+
+def test_only_changed_sections_are_rewritten(tmp_path: Path) -> None:
+    run, texts = prepare(RECIPE, **places(tmp_path))
+    assert {path.stem for path in write(run, texts)} == {name.stem for name in texts} | {"run"}
+    times = {path: path.stat().st_mtime_ns for path in Path(run.conf).iterdir()}
+    assert write(*prepare(RECIPE, **places(tmp_path))) == {}
+    changed = write(*prepare(RECIPE, overrides=["score.seed=9"], **places(tmp_path)))
+    assert {path.name for path in changed} == {"score.yaml", "run.json"}
+    for path, mtime in times.items():
+        assert (path.stat().st_mtime_ns == mtime) == (path.name not in ("score.yaml", "run.json"))
+
+
+def test_a_dry_run_leaves_no_trace(tmp_path: Path) -> None:
+    run, texts = prepare(RECIPE, **places(tmp_path))
+    write(run, texts)
+
+    def state() -> dict[str, tuple[bytes, int]]:
+        files = Path(run.conf).iterdir()
+        return {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in files if p.is_file()}
+
+    before = state()
+    other, texts = prepare(RECIPE, overrides=["score.seed=9"], **places(tmp_path))
+    with written(other, texts, keep=False):
+        assert state() != before
+    assert state() == before
+
+
+def test_a_bare_snakemake_goes_on_with_the_overrides_of_run_sh(tmp_path: Path) -> None:
+    write(
+        *prepare(
+            RECIPE, overrides=["score.seed=9", "tokenizer.dump.num_shards=3"], **places(tmp_path)
+        )
+    )
+    run = for_snakemake(places(tmp_path))
+    assert run.overrides == ("score.seed=9", "tokenizer.dump.num_shards=3") and run.shards == 3
+    assert for_snakemake({**places(tmp_path), "overrides": ""}).overrides == ()
+    assert for_snakemake({"conf": str(run.conf)}).shards != 3
+    with open(Path(run.exp) / RUN_LOCK, "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        again = for_snakemake({**places(tmp_path), "overrides": "tokenizer.dump.num_shards=7"})
+    assert again.shards != 7, "a look at a live run does not change its configuration"
+
+
+def test_other_sizes_have_folders_of_their_own() -> None:
+    smoke, _ = prepare(RECIPE, size="smoke")
+    full, _ = prepare(RECIPE)
+    assert (full.exp, full.results) == ("egs/mini/uas1/exp/mini", "egs/mini/uas1/RESULTS.md")
+    assert smoke.exp == "egs/mini/uas1/exp/smoke/mini"
+    assert smoke.results == "egs/mini/uas1/exp/smoke/RESULTS.md"
+
+
+def test_a_corpus_of_ones_own(tmp_path: Path) -> None:
+    run, texts = prepare(RECIPE, corpus="mine", corpus_dir="/some/where's it", **places(tmp_path))
+    assert Path(run.exp).name == Path(run.data).name == "mine"
+    assert "/some/where's it" in texts[Path("data.yaml")].replace("''", "'")
+    with pytest.raises(UASError, match="unknown corpus 'mine2'"):
+        prepare(RECIPE, corpus="mine2", **places(tmp_path))
+
+
+# --- locks ---------------------------------------------------------------------------------------
+
+
+def test_one_run_at_a_time(tmp_path: Path) -> None:
+    with only_run(tmp_path):
+        assert is_running(tmp_path)
+        script = (
+            "from pathlib import Path; from uas_plugin.recipe.lock import only_run;"
+            f"only_run(Path({str(tmp_path)!r})).__enter__()"
+        )
+        result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+        assert "another run of" in result.stderr and str(os.getpid()) in result.stderr
+    assert not is_running(tmp_path)
+    with only_run(tmp_path):
+        pass
+
+
+def test_a_job_that_outlived_its_run_is_seen(tmp_path: Path) -> None:
+    (tmp_path / JOBS_LOCK).touch()
+    holder = subprocess.Popen(["flock", "-s", str(tmp_path / JOBS_LOCK), "sleep", "30"])
+    try:
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            try:
+                with only_run(tmp_path):
+                    time.sleep(0.05)
+            except UASError as error:
+                assert "still alive" in str(error)
+                break
+        else:
+            pytest.fail("the job's lock was not noticed")
+    finally:
+        subprocess.run(["pkill", "-P", str(holder.pid)])
+        holder.wait()
+    with only_run(tmp_path):
+        pass
+
+
+def test_only_stale_locks_of_this_run_are_removed(tmp_path: Path) -> None:
+    locks = tmp_path / ".snakemake" / "locks"
+    locks.mkdir(parents=True)
+    (locks / "0.input.lock").write_text("exp/mini/a\n")
+    (locks / "0.output.lock").write_text("data/mini/b\nexp/mini/b\n")
+    (locks / "1.output.lock").write_text("exp/mini2/b\n")
+    assert clear_stale(tmp_path, ["exp/mini", "data/mini"]) == 2
+    assert [path.name for path in locks.iterdir()] == ["1.output.lock"]
+
+
+# --- resuming or beginning anew ------------------------------------------------------------------
+
+
+def test_fresh_keeps_what_the_same_inputs_began(tmp_path: Path) -> None:
+    config, folder = tmp_path / "a.yaml", tmp_path / "exp"
+    config.write_text("a: 1\n")
+    assert not freshen(folder, [config])
+    (folder / "export").mkdir()
+    (folder / "export" / "checkpoint").write_text("half")
+    os.utime(config)
+    assert freshen(folder, [config]) and (folder / "export" / "checkpoint").exists()
+    config.write_text("a: 2\n")
+    assert not freshen(folder, [config])
+    assert [path.name for path in folder.iterdir()] == [RECORD]
+
+
+def test_fresh_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, folder = tmp_path / "a.yaml", tmp_path / "exp"
+    config.write_text("a: 1\n")
+    freshen(folder, [config])
+    (folder / "checkpoint").write_text("half")
+    monkeypatch.setenv("UAS_FRESH", "true")
+    assert not freshen(folder, [config]) and not (folder / "checkpoint").exists()
+
+
+def test_fresh_refuses_files_of_another_origin(tmp_path: Path) -> None:
+    config, folder = tmp_path / "a.yaml", tmp_path / "exp"
+    config.write_text("a: 1\n")
+    (folder / "empty").mkdir(parents=True)
+    freshen(folder, [config])
+    (folder / RECORD).unlink()
+    (folder / "thesis.txt").write_text("mine")
+    with pytest.raises(UASError, match="files of another origin"):
+        freshen(folder, [config])
+    assert (folder / "thesis.txt").read_text() == "mine"
+    with pytest.raises(UASError, match="cannot read input"):
+        freshen(tmp_path / "new", [tmp_path / "none"])
+
+
+# --- progress ------------------------------------------------------------------------------------
+
+OUTPUT = """\
+Building DAG of jobs...
+[Fri Nov 20 23:26:18 2026]
+rule text:
+    input: x
+    log: logs/text.log
+    jobid: 2
+    wildcards: set=train
+    threads: 2
+
+[Fri Nov 20 23:26:18 2026]
+rule data:
+    log: logs/data.log
+    jobid: 3
+
+[Fri Nov 20 23:26:19 2026]
+Finished jobid: 2 (Rule: text)
+1 of 3 steps (33%) done
+[Fri Nov 20 23:26:19 2026]
+Error in rule data:
+    jobid: 3
+    log: logs/data.log (check log file(s) for error details)
+    shell:
+        false
+
+"""
+
+
+def test_monitor_tells_starts_ends_and_failures(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "data.log").write_text("a\nerror: disk full\n\n")
+    out, log = io.StringIO(), io.StringIO()
+    monitor = Monitor(tmp_path, log, out)
+    monitor.watch(OUTPUT.splitlines(keepends=True))
+    monitor.report_failures()
+    lines = [line[9:] for line in out.getvalue().splitlines()]
+    assert lines[0] == "stage  2  text [set=train] started   (log: logs/text.log)"
+    assert lines[1] == "stage  1  data started   (log: logs/data.log)"
+    assert lines[2].startswith("stage  2  text [set=train] done in 0 s")
+    assert lines[3] == "stage  1  data FAILED; the end of logs/data.log:"
+    assert "error: disk full" in out.getvalue()
+    assert log.getvalue() == OUTPUT
+
+
+def test_tail_and_times(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text("one\n\ntwo 10%\rtwo 20%\nthree\n")
+    assert tail(path, 2) == ["two 20%", "three"]
+    assert tail(tmp_path / "none", 2) == []
+    assert [human_time(s) for s in (0.4, 59.6, 200, 3725)] == [
+        "0 s",
+        "1 min 00 s",
+        "3 min 20 s",
+        "1 h 02 min",
+    ]
+
+
+def test_run_json_of_another_version_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"recipe": "x", "colour": "red"}')
+    with pytest.raises(UASError, match="cannot be read"):
+        Run.load(tmp_path)
+    with pytest.raises(UASError, match="start the run with run.sh"):
+        Run.load(tmp_path / "none")

@@ -1,0 +1,101 @@
+"""The workflow from the repository's root: dry run, lint, profiles, schema, and its stage table."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from uas_plugin.recipe.stages import STAGES, stage_of_rule
+
+ROOT = Path(__file__).parents[2]
+
+
+def snakemake(*words: str, exp: Path) -> subprocess.CompletedProcess:
+    """Run Snakemake in the root on folders below ``exp``."""
+    folders = [f"expdir={exp}/exp", f"datadir={exp}/data", f"dumpdir={exp}/dump"]
+    command = [sys.executable, "-m", "snakemake", "--config", *folders]
+    extra = [word for word in words if "=" in word and not word.startswith("-")]
+    rest = [word for word in words if word not in extra]
+    return subprocess.run(
+        [*command, *extra, "--nolock", *rest], cwd=ROOT, capture_output=True, text=True
+    )
+
+
+@pytest.fixture(scope="module")
+def dry(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Output of a dry run through the slurm profile."""
+    result = snakemake("-n", "--profile", "slurm", exp=tmp_path_factory.mktemp("dry"))
+    assert result.returncode == 0, result.stderr
+    return result.stdout + result.stderr
+
+
+def test_dry_run_plans_every_stage(dry: str) -> None:
+    planned = set(re.findall(r"^rule (\w+):", dry, re.M))
+    table = {rule for stage in STAGES for rule in stage.rules if "ablation" not in rule}
+    assert table == planned
+
+
+def test_bare_profile_name_is_found(dry: str) -> None:
+    assert "Using profile slurm" in dry
+    assert "executor" not in dry.lower() or "not found" not in dry.lower()
+
+
+def test_local_profile_and_stage_targets(tmp_path: Path) -> None:
+    result = snakemake("-n", "--profile", "workflow/profiles/local", "stage3", exp=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "Using profile workflow/profiles/local" in result.stderr + result.stdout
+    planned = set(re.findall(r"^(?:local)?rule (\w+):", result.stdout + result.stderr, re.M))
+    assert planned & set(stage_of_rule()) == planned
+    assert {stage_of_rule()[rule].number for rule in planned} == {1, 2, 3}
+
+
+def test_dag_is_a_graph(tmp_path: Path) -> None:
+    result = snakemake("--dag", exp=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.lstrip().startswith("digraph")
+    assert "tokenizer_align" in result.stdout
+
+
+def test_lint_and_format_are_clean(tmp_path: Path) -> None:
+    result = snakemake("--lint", exp=tmp_path)
+    assert result.returncode == 0 and "good condition" in result.stderr + result.stdout
+    snakefmt = [sys.executable, "-m", "snakefmt", "--check", "Snakefile", "workflow"]
+    formatted = subprocess.run(snakefmt, cwd=ROOT, capture_output=True, text=True)
+    assert formatted.returncode == 0, formatted.stderr
+
+
+@pytest.mark.parametrize(
+    "setting, expected",
+    [
+        ("corpuss=mini", "unknown key 'corpuss' in --config. Did you mean 'corpus'?"),
+        ("corpus=minni", "unknown corpus 'minni'"),
+        ("overrides=trainer.max_steps=0", "trainer.max_steps: 0 is less than the minimum of 1"),
+        ("overrides=tokenizer.dump.num_shards=x", "tokenizer.dump.num_shards: 'x' is not of type"),
+        ("overrides=trainer.ngpuu=1", "unknown configuration key 'trainer.ngpuu'"),
+    ],
+)
+def test_wrong_settings_are_one_readable_line(tmp_path: Path, setting: str, expected: str) -> None:
+    result = snakemake("-n", setting, exp=tmp_path)
+    assert result.returncode != 0
+    assert expected in result.stderr + result.stdout
+    assert "Traceback" not in result.stderr + result.stdout
+
+
+def test_every_rule_has_log_benchmark_threads_and_resources() -> None:
+    count = 0
+    for path in (ROOT / "workflow" / "rules").glob("*.smk"):
+        for block in re.split(r"^(?=rule )", path.read_text(), flags=re.M)[1:]:
+            name = block.split(":")[0].removeprefix("rule ")
+            if re.fullmatch(r"stage\d+", name):
+                continue
+            count += 1
+            assert name in stage_of_rule(), f"{name} is missing in the table of stages"
+            for word in ("log:", "benchmark:", "threads:", "mem_mb=", "runtime=", "> {log} 2>&1"):
+                assert word in block, f"rule {name} has no {word}"
+    assert count == sum(len(stage.rules) for stage in STAGES)
+
+
+def test_snakefile_is_short() -> None:
+    assert len((ROOT / "Snakefile").read_text().splitlines()) <= 60
