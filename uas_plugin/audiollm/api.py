@@ -109,9 +109,7 @@ class AudioLLMGenerator:
 
     def encode(self, messages: Sequence[Message], modality: str | None = "text") -> list[int]:
         """Prompt ids of ``messages``; an audio answer is opened with its begin mark."""
-        ids = encode_messages(
-            messages, self.vocabulary, self.text, encode_audio=self._encode_audio
-        )
+        ids = encode_messages(messages, self.vocabulary, self.text, encode_audio=self._encode_audio)
         limit = self.lm.config.max_position_embeddings
         if len(ids) >= limit:
             raise UASError(f"the messages have {len(ids)} tokens; the model takes {limit}")
@@ -187,8 +185,10 @@ def _local_folder(path_or_hub_id: str | os.PathLike[str]) -> Path:
         try:
             folder = Path(snapshot_download(str(path_or_hub_id), allow_patterns=list(FILES)))
         except (HFValidationError, OSError) as error:
-            raise UASError(f"AudioLLM {path_or_hub_id} is neither a folder nor a hub id "
-                           f"that can be had: {error}") from None
+            raise UASError(
+                f"AudioLLM {path_or_hub_id} is neither a folder nor a hub id "
+                f"that can be had: {error}"
+            ) from None
     for name in FILES:
         if not (folder / name).exists():
             raise UASError(f"{folder} has no {name}: the AudioLLM export makes it")

@@ -44,9 +44,7 @@ def tts_attributes(cut: Any, options: TTSOptions) -> dict[str, str] | None:
 class ItemMaker:
     """The training items of a cut, given its tokens."""
 
-    def __init__(
-        self, vocabulary: Vocabulary, text: TextTokenizer, options: LMDataOptions
-    ) -> None:
+    def __init__(self, vocabulary: Vocabulary, text: TextTokenizer, options: LMDataOptions) -> None:
         self.vocabulary, self.text, self.options = vocabulary, text, options
 
     def _example(self, messages: Any, **answer: Any) -> Example:
@@ -110,8 +108,10 @@ def write_set(
                 if fitting:
                     writer.add(cut.id, fitting)
         if not writer.counts["groups"]:
-            raise UASError(f"{folder}: no item is left ({no_tokens} cuts without tokens, "
-                           f"{too_long} items above {limit} tokens)")
+            raise UASError(
+                f"{folder}: no item is left ({no_tokens} cuts without tokens, "
+                f"{too_long} items above {limit} tokens)"
+            )
         info = writer.finish(items_too_long=too_long, cuts_without_tokens=no_tokens)
     if too_long or no_tokens:
         logging.warning(
@@ -143,7 +143,7 @@ def build_lm_data(
     output_dir: str | os.PathLike[str],
     options: LMDataOptions,
 ) -> dict[str, Any]:
-    """Write ``vocab.json``, ``codebook.npy`` (if found), ``train/``, ``dev/``, ``info.json`` (last).
+    """Write ``vocab.json``, ``codebook.npy`` if found, ``train/``, ``dev/``; ``info.json`` last.
 
     Args:
         tokens_dir: dump of one tokenizer, with ``train`` and ``dev``.

@@ -16,7 +16,7 @@ def get_parser() -> Parser:
         "Print an AudioLLM's answer: text, or with --task tts the ids of audio tokens.",
         "uas generate --model exp/mini/audiollm/export --audio a.flac --task uas\n"
         "uas generate --model exp/mini/audiollm/export --audio a.flac --text 'Who speaks?'\n"
-        "uas generate --model exp/mini/audiollm/export --cuts cuts.jsonl.gz --task asr --output a.jsonl\n"
+        "uas generate --model exp/mini/audiollm/export --cuts cuts.jsonl.gz --task asr\n"
         "uas generate --model exp/mini/audiollm/export --task tts --text 'turn on the lamp' "
         "--attribute gender=Female",
     )

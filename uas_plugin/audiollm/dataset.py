@@ -35,7 +35,7 @@ class _Appender:
 
     def __init__(self, path: Path, dtype: Any, row: tuple[int, ...] = ()) -> None:
         self.dtype, self.row, self.count = np.dtype(dtype), row, 0
-        self._stream = open(path, "wb")
+        self._stream = open(path, "wb")  # noqa: SIM115  (closed by close)
         self._header()
 
     def _header(self) -> None:
@@ -74,7 +74,7 @@ class GroupWriter:
         self._segments = _Appender(paths["segments"], np.int64, (4,))
         self._groups = _Appender(paths["groups"], np.int64)
         ids = self._stack.enter_context(atomic_path(self.folder / "ids.txt"))
-        self._ids = open(ids, "w", encoding="utf-8")
+        self._ids = open(ids, "w", encoding="utf-8")  # noqa: SIM115  (closed below)
         self.counts: Counter[str] = Counter()
         self._open = True
 

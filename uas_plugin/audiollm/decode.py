@@ -25,7 +25,7 @@ from uas_plugin.audiollm.chat import (
 from uas_plugin.audiollm.options import DecodeOptions
 from uas_plugin.audiollm.questions import cut_items, seeded
 from uas_plugin.data.targets import asr_target
-from uas_plugin.data.tokens import load_token_cuts, read_token_text
+from uas_plugin.data.tokens import load_token_cuts, read_token_info, read_token_text
 from uas_plugin.errors import UASError
 from uas_plugin.progress import progress
 
@@ -175,11 +175,9 @@ def decode_dump(
     Raises:
         UASError: the dump is missing, or was made by another tokenizer than the model's.
     """
-    from uas_plugin.data.tokens import read_token_info
-
     folder = Path(tokens_dir) / set_name
     info, expected = read_token_info(folder), llm.vocabulary.tokenizer_sha256
     if None not in (expected, info.get("sha256")) and info["sha256"] != expected:
-        raise UASError(f"{folder} was made by another audio tokenizer than the model was trained on")
+        raise UASError(f"{folder} was made by another audio tokenizer than the model knows")
     cuts = list(load_token_cuts(folder))
     return decode_set(llm, cuts, read_token_text(folder), output_dir, options)

@@ -20,7 +20,7 @@ PREFIX = "model."  # the ESPnet wrapper's attribute
 
 def load_trained(exp_dir: str | os.PathLike[str], vocabulary: Vocabulary) -> AudioLLM:
     """The model of a finished training, rebuilt from what stands beside its weights."""
-    options, state = load_experiment(exp_dir)
+    options, state = load_experiment(Path(exp_dir))
     shape = {k: v for k, v in options["model_conf"].items() if k != "init_codebook"}
     model = AudioLLM(vocabulary=vocabulary, **shape)
     weights = {name.removeprefix(PREFIX): value for name, value in state.items()}

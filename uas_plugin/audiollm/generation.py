@@ -94,7 +94,7 @@ def _pad_left(prompts: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tenso
 
 
 def _prefill_mask(real: Tensor) -> Tensor:
-    """``(B, 1, L, L)`` bool: causal over real tokens; padding sees itself, to keep softmax finite."""
+    """``(B, 1, L, L)`` bool: causal over real tokens; padding sees itself: no empty softmax."""
     length = real.shape[1]
     causal = torch.ones(length, length, dtype=torch.bool, device=real.device).tril()
     itself = torch.eye(length, dtype=torch.bool, device=real.device)

@@ -163,7 +163,7 @@ def _stats(nll: Tensor, right: Tensor, task: Tensor) -> dict[str, Tensor]:
 
 
 def load_codebook(path: str | os.PathLike[str] | None) -> Tensor | None:
-    """The codebook ``(K, C)`` float32 that the LM data stage stored, or None where there is none."""
+    """The codebook ``(K, C)`` float32 that the LM data stage stored, or None where it has none."""
     if path is None or not os.path.exists(path):
         return None
     import numpy as np

@@ -4,8 +4,8 @@ A schema is mostly fixed text. With its skeleton and its closed values as single
 has about 15 tokens instead of 90 characters, so that a small decoder spends its loss on what it
 must hear. Text is taken as it is (identity normalisation, no dummy prefix, spaces kept): decoding
 gives back exactly what was encoded, unless a character was never seen in training and is not
-printable ASCII (it becomes ``<unk>``, written as U+FFFD) or is U+2581, which sentencepiece itself
-uses for the space.
+printable ASCII (it becomes ``<unk>``, written as U+FFFD) or is one of the three characters that
+sentencepiece keeps for itself: U+2581 (its space), U+2585 and NUL.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ MODEL_NAME = "bpe.model"
 UNK, BOS, EOS, PAD = range(4)
 _SPACE = "\u2581"
 _UNKNOWN_SURFACE = "\ufffd"
+_OWN = "\u2581\u2585\0"  # sentencepiece's own characters: in no piece of ours
+_TAB = "\t"  # a boundary mark inside sentencepiece: possible only as a symbol
 _ASCII = "".join(map(chr, range(33, 127)))
 
 
@@ -85,9 +87,7 @@ class TextTokenizer:
 
     def pieces(self) -> list[str]:
         """Every piece in the order of its id, with spaces as they are in text."""
-        return [
-            self._model.id_to_piece(i).replace(_SPACE, " ") for i in range(self.vocab_size)
-        ]
+        return [self._model.id_to_piece(i).replace(_SPACE, " ") for i in range(self.vocab_size)]
 
 
 def train_text_tokenizer(
@@ -117,7 +117,7 @@ def train_text_tokenizer(
     import sentencepiece
 
     text = [part for line in lines for part in line.split("\n") if part]
-    symbols = sorted(dict.fromkeys(symbol for symbol in symbols if symbol), key=lambda s: (-len(s), s))
+    symbols = sorted({symbol for symbol in symbols if symbol} | {_TAB}, key=lambda s: (-len(s), s))
     seen = _characters(text, symbols)
     if not text:
         raise UASError("the text tokenizer got no text: are the training cuts empty?")
@@ -127,7 +127,7 @@ def train_text_tokenizer(
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         # The first line brings in characters that no text has, apart, so that they do not merge.
-        sentence_iterator=iter([" ".join(sorted(characters - {_SPACE})), *text]),
+        sentence_iterator=iter([" ".join(sorted(characters - {_SPACE})), *map(_without_own, text)]),
         model_writer=model,
         model_type="bpe",
         vocab_size=4 + len(symbols) + len(characters) + merges,
@@ -149,12 +149,17 @@ def train_text_tokenizer(
     return _write(model.getvalue(), Path(output_dir), symbols, characters)
 
 
+def _without_own(line: str) -> str:
+    # A line with one of them is refused as a whole.
+    return line.translate(dict.fromkeys(map(ord, _OWN), " "))
+
+
 def _characters(text: Sequence[str], symbols: Sequence[str]) -> set[str]:
     """Characters that stand outside the symbols (longest symbol first), spaces left out."""
     if symbols:
         pattern = re.compile("|".join(map(re.escape, symbols)))
         text = [pattern.sub("", line) for line in text]
-    return set().union(*map(set, text)) - {" ", _SPACE}
+    return set().union(*map(set, text)) - {" ", *_OWN}
 
 
 def _write(

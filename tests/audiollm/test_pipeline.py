@@ -1,0 +1,205 @@
+"""From LM data to answers: training in ESPnet, export, reload, decoding, resume."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from uas_plugin.atomic import read_jsonl
+from uas_plugin.audiollm.api import load_audiollm
+from uas_plugin.audiollm.build import build_lm_data
+from uas_plugin.audiollm.decode import decode_dump, derangement
+from uas_plugin.audiollm.options import DecodeOptions, LMDataOptions, from_section
+from uas_plugin.bin.audiollm_export import main as export
+from uas_plugin.errors import UASError
+
+TRAINING = """
+max_epoch: 2
+num_iters_per_epoch: 60
+seed: 0
+num_workers: 0
+optim: adamw
+optim_conf: {lr: 3.0e-3}
+scheduler: cosineannealingwarmuprestarts
+scheduler_conf: {max_lr: 3.0e-3, min_lr: 3.0e-4, warmup_steps: 10}
+grad_clip: 1.0
+keep_nbest_models: 1
+use_tensorboard: false
+model_conf: {hidden_size: 64, num_layers: 2, num_heads: 2, intermediate_size: 128}
+batch_conf: {row_tokens: 256, rows: 4, mixture: {uas: 1, asr: 1, qa: 1, tts: 0.5}}
+"""
+
+
+def train(made, output, *extra):
+    """Run the training command as a recipe does."""
+    config = made.root / "audiollm.yaml"
+    config.write_text(TRAINING)
+    command = [
+        sys.executable, "-m", "uas_plugin.bin.audiollm_train", "--config", str(config),
+        "--train_data", str(made.lm / "train"), "--valid_data", str(made.lm / "dev"),
+        "--vocab", str(made.lm / "vocab.json"), "--output_dir", str(output), *extra,
+    ]  # fmt: skip
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=500)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+@pytest.fixture(scope="module")
+def trained(made) -> SimpleNamespace:
+    folder = made.root / "exp"
+    train(made, folder)
+    out = folder / "export"
+    paths = {"--model": folder, "--vocab": made.lm / "vocab.json", "--text_model": made.text_dir}
+    export([str(word) for pair in paths.items() for word in pair] + ["--output_dir", str(out)])
+    return SimpleNamespace(folder=folder, export=out, llm=load_audiollm(out))
+
+
+@pytest.fixture(scope="module")
+def decoded(made, trained):
+    out = trained.folder / "decode"
+    options = DecodeOptions(audio={"do_sample": True, "top_k": 5, "max_new_tokens": 30})
+    return out, options, decode_dump(trained.llm, made.dump, "test", out, options)
+
+
+def rows(folder, name):
+    return list(read_jsonl(folder / f"{name}.jsonl"))
+
+
+def test_plain_transformers_loads_the_export(made, trained):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    lm = AutoModelForCausalLM.from_pretrained(trained.export)
+    assert lm.config.model_type == "qwen2"
+    assert lm.config.vocab_size == made.vocabulary.size
+    assert lm.generation_config.eos_token_id == made.vocabulary.im_end
+    ids = torch.arange(20)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(lm.eval()(ids).logits, trained.llm.lm(ids).logits)
+
+
+def test_every_task_and_control_is_written(made, decoded):
+    folder, _, files = decoded
+    names = {
+        f"{task}.{c}" for task in ("uas", "asr", "qa") for c in ("none", "shuffled", "no_audio")
+    }
+    assert {path.stem for path in files} == names | {"tts.none"}
+    assert len(rows(folder, "uas.none")) == 24
+    assert len(rows(folder, "asr.none")) == len(rows(folder, "tts.none")) == 12
+    for row in rows(folder, "tts.none"):
+        assert all(0 <= code < 64 for code in row["tokens"]) and row["response"] == ""
+        assert row["item"]["attributes"]["gender"] in ("Female", "Male")
+    question = rows(folder, "qa.shuffled")[0]
+    assert question["control"] == "shuffled"
+    assert set(question["item"]) == {"question", "choices", "answer", "field"}
+
+
+def test_it_learned_to_listen(decoded):
+    folder, _, _ = decoded
+    right = {
+        control: np.mean(
+            [r["response"] == r["item"]["answer"] for r in rows(folder, f"qa.{control}")]
+        )
+        for control in ("none", "shuffled")
+    }
+    assert right["none"] > 0.7 > right["shuffled"]
+
+
+def test_decoding_resumes_and_repeats(made, trained, decoded, tmp_path):
+    folder, options, files = decoded
+    copy = tmp_path / "decode"
+    shutil.copytree(folder, copy)
+    for name in ("qa.none", "tts.none"):
+        (copy / f"{name}.jsonl").unlink()
+    kept = copy / "uas.none.jsonl"
+    kept.write_text("kept\n")
+    decode_dump(trained.llm, made.dump, "test", copy, options)
+    assert kept.read_text() == "kept\n"
+    for name in ("qa.none", "tts.none"):
+        assert rows(copy, name) == rows(folder, name)
+
+
+def test_training_resumes_to_the_same_weights(made, trained, tmp_path):
+    import torch
+
+    train(made, tmp_path, "--max_epoch", "1")
+    train(made, tmp_path, "--resume", "true")
+    one, two = (
+        torch.load(folder / "2epoch.pth", weights_only=True)
+        for folder in (trained.folder, tmp_path)
+    )
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_derangement_moves_everyone():
+    ids = [f"c{n}" for n in range(9)]
+    other = derangement(ids, 0)
+    assert sorted(other) == sorted(other.values()) == ids
+    assert all(key != value for key, value in other.items())
+    assert other == derangement(ids, 0) != derangement(ids, 1)
+
+
+def test_foreign_tokens_and_text_models_are_refused(made, trained, tmp_path):
+    dump = tmp_path / "dump"
+    shutil.copytree(made.dump, dump)
+    info = dump / "test" / "info.json"
+    info.write_text(json.dumps({**json.loads(info.read_text()), "sha256": "1" * 64}))
+    with pytest.raises(UASError, match="another audio tokenizer"):
+        decode_dump(trained.llm, dump, "test", tmp_path / "out", DecodeOptions())
+    broken = tmp_path / "export"
+    shutil.copytree(trained.export, broken)
+    vocab = broken / "vocab.json"
+    vocab.write_text(vocab.read_text().replace(made.text.sha256, "2" * 64))
+    with pytest.raises(UASError, match="bpe.model"):
+        load_audiollm(broken)
+    (broken / "vocab.json").unlink()
+    with pytest.raises(UASError, match="no vocab.json"):
+        load_audiollm(broken)
+
+
+def test_lm_data_counts_what_it_leaves_out(made, tmp_path):
+    dump = tmp_path / "dump"
+    shutil.copytree(made.dump, dump)
+    lines = (dump / "train" / "token").read_text().splitlines(keepends=True)
+    lines[0] = lines[0].split()[0] + " " + "1 " * 400 + "\n"
+    (dump / "train" / "token").write_text("".join(lines[:-2]))
+    info = build_lm_data(dump, made.text_dir, tmp_path / "lm", LMDataOptions(max_tokens=256))
+    assert info["train"]["cuts_without_tokens"] == 2
+    assert info["train"]["items_too_long"] > 0
+    with pytest.raises(UASError, match="no item is left"):
+        build_lm_data(dump, made.text_dir, tmp_path / "lm2", LMDataOptions(max_tokens=4))
+
+
+@pytest.mark.parametrize(
+    "section, wrong",
+    [
+        ({"tasks": ["usa"]}, "Did you mean 'uas'"),
+        ({"contorls": []}, "decode: unknown key 'contorls'. Did you mean 'controls'"),
+        ({"qa": {"feilds": []}}, "decode.qa: unknown key 'feilds'. Did you mean 'fields'"),
+    ],
+)
+def test_wrong_configuration_is_named(section, wrong):
+    with pytest.raises(UASError, match=wrong):
+        from_section(DecodeOptions, section, "decode")
+
+
+def test_generate_command(trained, capsys, tmp_path):
+    from uas_plugin.audiollm.cli import main
+
+    base = ["--model", str(trained.export)]
+    main([*base, "--task", "tts", "--text", "turn on the lamp", "--attribute", "gender=Female"])
+    row = json.loads(capsys.readouterr().out)
+    assert row["tokens"] and row["text"] == ""
+    main([*base, "--text", "Transcribe the audio.", "--output", str(tmp_path / "a.jsonl")])
+    (row,) = read_jsonl(tmp_path / "a.jsonl")
+    assert row["tokens"] == []
+    with pytest.raises(SystemExit):
+        main([*base, "--task", "asr"])
