@@ -1,0 +1,1 @@
+"""Token decoder: token ids -> log-mel (conditional flow matching) -> waveform (vocoder)."""
