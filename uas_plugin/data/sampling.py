@@ -1,14 +1,18 @@
-"""Batches of cuts of like length, from a manifest that is read lazily."""
+"""Batches of cuts, from a manifest that is read lazily."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from uas_plugin.errors import UASError
+
 if TYPE_CHECKING:
     from lhotse import CutSet
 
-SHUFFLE_BUFFER = 20_000
+MIN_CUT = 0.1
+# Cuts held while shuffling and forming buckets; a larger manifest is shuffled within this window.
+BUFFER = 2_000
 
 
 def bucketed_batches(
@@ -16,44 +20,72 @@ def bucketed_batches(
     *,
     max_duration: float,
     seed: int,
-    num_buckets: int = 10,
-    shuffle: bool = True,
-    min_cut: float = 0.1,
+    num_buckets: int = 8,
     max_cut: float = 30.0,
     rank: int = 0,
     world_size: int = 1,
 ) -> Any:
-    """Lhotse's dynamic bucketing sampler over one pass of ``cuts``.
+    """Endless training batches of like duration, by Lhotse's dynamic bucketing.
+
+    The cuts are repeated without end: at the end of a finite stream the bucketing sampler drops
+    what does not fill a batch, which on a small corpus is a good part of it.
 
     Args:
-        cuts: cuts, lazy or eager; those shorter than ``min_cut`` or longer than ``max_cut``
-            seconds are left out.
+        cuts: lazy cuts; those shorter than 0.1 s or longer than ``max_cut`` seconds are left out.
         max_duration: seconds of audio in a batch.
-        seed: orders the pass; every rank must give the same one.
-        num_buckets: groups of like duration (fewer where there are few cuts).
+        seed: orders the stream; every rank must give the same one.
+        num_buckets: groups of like duration.
         rank, world_size: this process; ranks get different batches.
 
     Returns:
         A sampler that yields one CutSet a batch.
+
+    Raises:
+        UASError: no cut is left.
     """
     from lhotse.dataset import DynamicBucketingSampler
 
-    kept = cuts.filter(lambda cut: min_cut <= cut.duration <= max_cut)
+    fitting = _fitting(cuts, max_cut)
+    if next(iter(fitting), None) is None:
+        raise UASError(f"no cut has a duration from {MIN_CUT} to {max_cut} s: nothing to train on")
     return DynamicBucketingSampler(
-        kept,
+        fitting.repeat(preserve_id=True),
         max_duration=max_duration,
         num_buckets=num_buckets,
-        shuffle=shuffle,
+        shuffle=True,
         seed=seed,
-        buffer_size=SHUFFLE_BUFFER,
-        shuffle_buffer_size=SHUFFLE_BUFFER,
-        drop_last=False,
-        sync_buckets=False,
+        buffer_size=BUFFER,
+        shuffle_buffer_size=BUFFER,
+        num_cuts_for_bins_estimate=BUFFER,
         rank=rank,
         world_size=world_size,
-        # Estimating bucket borders from fewer cuts than there are buckets fails.
-        num_cuts_for_bins_estimate=10_000,
     )
+
+
+def one_pass(
+    cuts: CutSet,
+    *,
+    max_duration: float,
+    seed: int = 0,
+    shuffle: bool = False,
+    max_cut: float = 30.0,
+) -> Any:
+    """Every cut once, in batches of at most ``max_duration`` seconds (validation, statistics)."""
+    from lhotse.dataset import DynamicCutSampler
+
+    return DynamicCutSampler(
+        _fitting(cuts, max_cut),
+        max_duration=max_duration,
+        shuffle=shuffle,
+        seed=seed,
+        drop_last=False,
+        rank=0,
+        world_size=1,
+    )
+
+
+def _fitting(cuts: CutSet, max_cut: float) -> CutSet:
+    return cuts.filter(lambda cut: MIN_CUT <= cut.duration <= max_cut)
 
 
 def loaded(dataset: Any, sampler: Any, num_workers: int = 0) -> Iterator[Any]:

@@ -17,7 +17,7 @@ from espnet2.train.abs_espnet_model import AbsESPnetModel
 from espnet2.utils.types import str_or_none
 
 from uas_plugin.data.manifests import load_cuts
-from uas_plugin.data.sampling import bucketed_batches, loaded
+from uas_plugin.data.sampling import bucketed_batches, loaded, one_pass
 from uas_plugin.data.text import TextTokenizer
 from uas_plugin.espnet.task import Batch, UASTask, rank_and_world
 from uas_plugin.tokenizer.build import build_model
@@ -134,15 +134,15 @@ class TokenizerTask(UASTask):
             conf["max_target"],
             conf["cache_mb"],
         )
-        rank, world = rank_and_world() if mode == "train" else (0, 1)
-        sampler = bucketed_batches(
-            load_cuts(args.train_cuts if mode == "train" else args.valid_cuts),
-            max_duration=conf["max_duration"],
-            max_cut=conf["max_cut"],
-            num_buckets=conf["num_buckets"],
-            seed=args.seed + epoch,
-            shuffle=mode == "train",
-            rank=rank,
-            world_size=world,
-        )
+        cuts = load_cuts(args.train_cuts if mode == "train" else args.valid_cuts)
+        limits = {"max_duration": conf["max_duration"], "max_cut": conf["max_cut"]}
+        seed = args.seed + epoch
+        if mode == "train" and args.num_iters_per_epoch and not args.collect_stats:
+            rank, world = rank_and_world()
+            buckets = conf["num_buckets"]
+            sampler = bucketed_batches(
+                cuts, **limits, seed=seed, num_buckets=buckets, rank=rank, world_size=world
+            )
+        else:
+            sampler = one_pass(cuts, **limits, seed=seed, shuffle=mode == "train")
         return loaded(dataset, sampler, args.num_workers)

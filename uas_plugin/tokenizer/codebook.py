@@ -12,7 +12,7 @@ import torch
 
 from uas_plugin.atomic import atomic_path
 from uas_plugin.data.manifests import load_cuts
-from uas_plugin.data.sampling import bucketed_batches
+from uas_plugin.data.sampling import one_pass
 from uas_plugin.errors import UASError
 from uas_plugin.progress import progress
 from uas_plugin.tokenizer.build import build_model, load_trained
@@ -86,9 +86,8 @@ def init_codebook(
         torch.manual_seed(conf["seed"])
         model = build_model(options["model_conf"], DecoderVocabulary.of(text)).eval()
     encoder = model.encoder
-    batches = bucketed_batches(
-        load_cuts(cuts_path), max_duration=60.0, seed=conf["seed"], num_buckets=8
-    )
+    # Shuffled, so that a large corpus is sampled from more than its beginning.
+    batches = one_pass(load_cuts(cuts_path), max_duration=60.0, seed=conf["seed"], shuffle=True)
     states = collect_states(encoder, batches, conf["max_frames"])
     size = encoder.config.quantize_vocab_size
     centres, counts = fit_codebook(states, size, conf["seed"], conf["iterations"])
