@@ -178,6 +178,10 @@ class MadeRun:
                 rows.append({
                     "id": cut["id"], "task": "tts", "control": "none", "response": "",
                     "prompt": f"gender: {gender}\nRead aloud: {cut['supervisions'][0]['text']}",
+                    "item": {
+                        "text": cut["supervisions"][0]["text"],
+                        "attributes": {"gender": gender},
+                    },
                     "tokens": self.tokens_of(cut["id"], 0.9),
                 })  # fmt: skip
         _jsonl(folder / "tts.none.jsonl", rows)

@@ -73,6 +73,30 @@ def read_clips(path: Path) -> list[Clip]:
     return [_clip(cut, path) for cut in read_jsonl(path)]
 
 
+def read_responses(path: Path) -> dict[str, dict[str, dict[str, Any]]]:
+    """``{task: {key: row}}`` of a file of responses.
+
+    The key is the clip's id; of questions (several per clip) it also holds the question.
+
+    Raises:
+        UASError: a row lacks a key that its task needs (file and clip are named).
+    """
+    tasks: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in read_jsonl(path):
+        try:
+            key, task = row["id"], row["task"]
+            if task == "qa":
+                item = row["item"]
+                key = "#".join([key, item["field"], item["question"], *item["choices"]])
+            if not isinstance(row["response"], str):
+                raise TypeError("the response is no text")
+        except (KeyError, TypeError) as error:
+            name = row.get("id") if isinstance(row, dict) else row
+            raise UASError(f"{path}: row of {name!r} is malformed: {error}") from None
+        tasks.setdefault(task, {})[key] = row
+    return tasks
+
+
 class RunFolder:
     """The folders of one run (``data_dir``, ``dump_dir``, ``exp_dir``)."""
 
@@ -126,15 +150,7 @@ class RunFolder:
         if not path.exists() and not required:
             logging.info("%s is not there: its figures are left out", path)
             return {}
-        tasks: dict[str, dict[str, dict]] = {}
-        for row in read_jsonl(self._require(part, path)):
-            rows = tasks.setdefault(row["task"], {})
-            key = row["id"]
-            if row["task"] == "qa":
-                item = row["item"]
-                key = f"{key}#{item['question']}#{'|'.join(item['choices'])}"
-            rows[key] = row
-        return tasks
+        return read_responses(self._require(part, path))
 
     def codec_metrics(self) -> dict[str, list[dict[str, Any]]]:
         """``{decode name: rows}`` of the token decoder's ``metrics.jsonl`` files."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,32 +14,34 @@ from uas_plugin.evaluation import speech_figures, token_figures, understanding
 from uas_plugin.evaluation.config import ScoreConfig
 from uas_plugin.evaluation.figures import Figure, passed
 from uas_plugin.evaluation.questions import question_figures
-from uas_plugin.evaluation.run_folder import RunFolder
+from uas_plugin.evaluation.run_folder import Clip, RunFolder
+from uas_plugin.evaluation.understanding import Rows
 from uas_plugin.provenance import provenance
 
 FORMAT = 1
 CONTROLS = ("none", "shuffled", "no_audio")
 
 
-def class_counts(run: RunFolder) -> dict[str, int]:
-    """Number of values each field takes in training (and test), the basis of chance."""
-    seen: dict[str, set[str]] = {}
-    for split in ("train", "test"):
-        for clip in run.clips(split):
-            for name in understanding.FIELDS:
-                if (label := clip.label(name)) is not None:
-                    seen.setdefault(name, set()).add(label)
-    return {name: len(values) for name, values in seen.items()}
-
-
-def _annotation_figures(
+def annotation_figures(
     system: str,
-    run: RunFolder,
-    decoded: Mapping[str, Mapping[str, Any]],
+    clips: Sequence[Clip],
+    decoded: Mapping[str, Rows],
+    classes: Mapping[str, int],
     config: ScoreConfig,
 ) -> list[Figure]:
-    """Fields, validity and the transcription inside the JSON, of one system."""
-    clips = understanding.answered(run.clips("test"), decoded["none"], f"{system} uas")
+    """Fields, validity and the transcription inside the JSON, of one system.
+
+    Args:
+        system: first part of the figures' ids.
+        clips: test clips; those without a response are left out, and logged.
+        decoded: control -> rows by clip id; ``none`` is the system itself.
+        classes: field -> number of its values.
+        config: seeds and resamples.
+
+    Raises:
+        UASError: no clip has a response.
+    """
+    clips = understanding.answered(clips, decoded["none"], f"{system} uas")
     if not clips:
         raise UASError(f"{system}: no test clip has a UAS response: run stage 8 (decoding) again")
     # A control that covers only some clips would be compared on other clips than the figure.
@@ -52,27 +54,31 @@ def _annotation_figures(
         logging.warning("%s: control '%s' lacks clips and is left out", system, control)
     texts = {name: understanding.transcriptions(rows) for name, rows in complete.items()}
     return [
-        *understanding.field_figures(system, clips, complete, class_counts(run), config),
+        *understanding.field_figures(system, clips, complete, classes, config),
         *understanding.validity_figures(system, clips, complete, config),
         *understanding.recognition_figures(f"{system}.", clips, texts, config),
     ]
 
 
-def _recognition(
-    prefix: str, run: RunFolder, decoded: Mapping[str, Mapping[str, Any]], config: ScoreConfig
+def recognition(
+    prefix: str, clips: Sequence[Clip], decoded: Mapping[str, Rows], config: ScoreConfig
 ) -> list[Figure]:
     """The ASR task, scored on the clips that were asked."""
     if not decoded.get("none"):
         return []
-    clips = [clip for clip in run.clips("test") if clip.id in decoded["none"]]
+    asked = [clip for clip in clips if clip.id in decoded["none"]]
     texts = {
         name: understanding.responses(rows)
         for name, rows in decoded.items()
-        if name == "none" or (rows and all(c.id in rows for c in clips if c.text))
+        if name == "none" or (rows and all(c.id in rows for c in asked if c.text))
     }
     return understanding.recognition_figures(
-        prefix, clips, texts, config, suffix_label=", ASR prompt"
+        prefix, asked, texts, config, suffix_label=", ASR prompt"
     )
+
+
+def _classes(run: RunFolder) -> dict[str, int]:
+    return understanding.class_counts([*run.clips("train"), *run.clips("test")])
 
 
 def tokenizer_figures(run: RunFolder, config: ScoreConfig) -> list[Figure]:
@@ -84,8 +90,8 @@ def tokenizer_figures(run: RunFolder, config: ScoreConfig) -> list[Figure]:
     both = {"none": real["uas"], "shuffled": shuffled.get("uas", {})}
     asr = {"none": real.get("asr", {}), "shuffled": shuffled.get("asr", {})}
     return [
-        *_annotation_figures("tokenizer", run, both, config),
-        *_recognition("tokenizer.asr_", run, asr, config),
+        *annotation_figures("tokenizer", run.clips("test"), both, _classes(run), config),
+        *recognition("tokenizer.asr_", run.clips("test"), asr, config),
     ]
 
 
@@ -98,10 +104,11 @@ def lm_figures(run: RunFolder, config: ScoreConfig) -> list[Figure]:
             for control in CONTROLS
         }
 
+    clips = run.clips("test")
     questions = controls("qa", ("none", "no_audio"))
     return [
-        *_annotation_figures("lm", run, controls("uas", CONTROLS), config),
-        *_recognition("lm.asr_", run, controls("asr", ("none",)), config),
+        *annotation_figures("lm", clips, controls("uas", CONTROLS), _classes(run), config),
+        *recognition("lm.asr_", clips, controls("asr", ("none",)), config),
         *(question_figures("lm", questions, config) if questions["none"] else []),
     ]
 
@@ -182,10 +189,11 @@ def score_ablation(run: RunFolder, config: ScoreConfig, conf_dir: Path) -> dict[
         both = {"none": real["uas"]}
         if shuffled.get("uas"):
             both["shuffled"] = shuffled["uas"]
-        figures = _annotation_figures("tokenizer", run, both, config)
+        figures = annotation_figures("tokenizer", run.clips("test"), both, _classes(run), config)
     else:  # trained on transcriptions only
         figures = []
-    figures += _recognition("tokenizer.asr_", run, {"none": real.get("asr", {})}, config)
+    asr = {"none": real.get("asr", {}), "shuffled": shuffled.get("asr", {})}
+    figures += recognition("tokenizer.asr_", run.clips("test"), asr, config)
     figures += token_only_figures(run, config)
     return _document(run, config, figures, kind="ablation", name=run.exp.name, conf=conf_dir)
 

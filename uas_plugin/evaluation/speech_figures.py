@@ -7,7 +7,6 @@ same clips is the ceiling (``original``), what it makes of other clips' tokens t
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +20,6 @@ from uas_plugin.metrics import fields
 from uas_plugin.metrics.repetition import Repetition, repetition
 
 Rows = Mapping[str, Mapping[str, Any]]
-_ASKED_GENDER = re.compile(r"\bgender: *([A-Za-z]+)", re.IGNORECASE)
 
 
 def mel_figures(metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Figure]:
@@ -89,7 +87,7 @@ def read_back_figures(
 
     def obeyed(name: str) -> list[bool]:
         values = ((objects[name].get(clip), gender) for clip, gender in wanted)
-        return [bool(uas) and fields.field_value(uas, "gender") == want for uas, want in values]
+        return [fields.field_value(uas or {}, "gender") == want for uas, want in values]
 
     baselines = {
         "chance": 0.5,
@@ -113,9 +111,9 @@ def read_back_figures(
 
 
 def asked_genders(rows: Rows) -> dict[str, str]:
-    """``{clip id: gender}`` that the TTS prompts ask for (``gender: Female`` in the prompt)."""
-    found = ((name, _ASKED_GENDER.search(row["prompt"])) for name, row in rows.items())
-    return {name: match[1] for name, match in found if match}
+    """``{clip id: gender}`` of the TTS requests that asked for one."""
+    found = ((name, row["item"]["attributes"].get("gender")) for name, row in rows.items())
+    return {name: gender for name, gender in found if gender}
 
 
 def repetition_figures(

@@ -40,6 +40,16 @@ def responses(rows: Rows) -> dict[str, str]:
     return {name: row["response"] for name, row in rows.items()}
 
 
+def class_counts(clips: Iterable[Clip]) -> dict[str, int]:
+    """Number of values each field takes among ``clips``, the basis of chance."""
+    seen: dict[str, set[str]] = {}
+    for clip in clips:
+        for name in FIELDS:
+            if (label := clip.label(name)) is not None:
+                seen.setdefault(name, set()).add(label)
+    return {name: len(values) for name, values in seen.items()}
+
+
 def is_mixture(clip: Clip) -> bool:
     """Whether the clip is speech over a background, scored apart from clean clips."""
     return clip.kind == "mix"
@@ -225,7 +235,11 @@ def _wer_pair(
     """The corpus figure and the mean over utterances, each with the same baselines."""
     own = results["none"]
     others = {key: found for key, found in results.items() if key != "none"}
-    options = {"resamples": config.bootstrap_resamples, "seed": config.seed, "better": "lower"}
+    options: dict[str, Any] = {
+        "resamples": config.bootstrap_resamples,
+        "seed": config.seed,
+        "better": "lower",
+    }
     counts = {
         "substitutions": sum(r.substitutions for r in own),
         "insertions": sum(r.insertions for r in own),

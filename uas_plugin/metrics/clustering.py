@@ -60,9 +60,12 @@ def purity(clusters: Sequence[int] | np.ndarray, labels: Sequence[str]) -> float
 def kmeans_clusters(histograms: np.ndarray, k: int, seed: int) -> np.ndarray:
     """Cluster of each row, (N,) int, by k-means with ten starts."""
     from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
 
     distinct = len(np.unique(histograms, axis=0))
-    return KMeans(min(k, distinct), n_init=10, random_state=seed).fit_predict(histograms)
+    # One thread: sums in one order on every machine, and no waiting for busy cores.
+    with threadpool_limits(limits=1):
+        return KMeans(min(k, distinct), n_init=10, random_state=seed).fit_predict(histograms)
 
 
 def nearest_neighbour_hits(histograms: np.ndarray, labels: Sequence[str]) -> np.ndarray:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 #: Dotted place of each closed field inside the schema's JSON.
 FIELD_PATHS = {
@@ -47,14 +48,14 @@ def _plain(value: object) -> str | None:
     return " ".join(str(value).lower().split())
 
 
-def event_labels(uas: Mapping[str, object]) -> list[str]:
+def event_labels(uas: Mapping[str, Any]) -> list[str]:
     """Labels of all events, discrete ones first, in the order written."""
     events = uas.get("nonLinguisticEvents") or {}
     listed = [*(events.get("discreteEvents") or []), *(events.get("continuousEvents") or [])]
     return [event["label"] for event in listed]
 
 
-def field_value(uas: Mapping[str, object], field: str) -> str | None:
+def field_value(uas: Mapping[str, Any], field: str) -> str | None:
     """Value of ``field`` in a schema's JSON object, lower-cased; None when null or absent."""
     if field in EVENT_FIELDS:
         labels = event_labels(uas)
@@ -64,9 +65,9 @@ def field_value(uas: Mapping[str, object], field: str) -> str | None:
 
 
 def field_accuracy(
-    references: Sequence[Mapping[str, object]],
+    references: Sequence[Mapping[str, Any]],
     labels: Sequence[str | None],
-    predictions: Sequence[Mapping[str, object] | None],
+    predictions: Sequence[Mapping[str, Any] | None],
     field: str,
 ) -> FieldAccuracy:
     """Compare one field over clips.

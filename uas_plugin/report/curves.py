@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from uas_plugin.report.html import esc
@@ -27,6 +28,7 @@ def read_scalars(folder: Path) -> Scalars:
         events = folder / "tensorboard" / mode
         if not events.is_dir():
             continue
+        logging.getLogger("tensorboard").setLevel(logging.WARNING)
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
         reader = EventAccumulator(str(events), size_guidance={"scalars": 2000})

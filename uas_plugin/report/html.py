@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -84,7 +84,7 @@ def result_table(table: Table) -> str:
     )
 
 
-def plain_table(title: str, rows: list[Mapping[str, Any]]) -> str:
+def plain_table(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
     """Any rows of one kind as a table, a column a key."""
     keys = list(dict.fromkeys(key for row in rows for key in row))
     head = "".join(f'<th scope="col">{esc(key)}</th>' for key in keys)

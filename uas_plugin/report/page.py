@@ -135,8 +135,8 @@ def build_report(run: RunFolder, config: ReportConfig) -> str:
             "Results",
             _results(scores, run.exp),
             "Rows with a coloured edge are this run's; the others are baselines and controls on "
-            "the same clips. Below a figure: 95 % bootstrap interval. ✓ and ✗ mark targets. Click a "
-            "heading to sort.",
+            "the same clips. Below a figure: its 95 % bootstrap interval. ✓ and ✗ mark targets. "
+            "Click a heading to sort.",
         ),
         ("curves", "Training", curves, ""),
         (

@@ -32,10 +32,13 @@ def project(rows: np.ndarray, method: str, seed: int) -> np.ndarray:
     if method == "pca" or len(rows) <= 2 * _LEAST_CLIPS:
         return flat
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     start = flat / max(flat[:, 0].std(), 1e-12) * 1e-4
     perplexity = min(20.0, (len(rows) - 1) / 3)
-    return TSNE(perplexity=perplexity, init=start, random_state=seed).fit_transform(roots)
+    # One thread: the same picture on every machine, and no waiting for busy cores.
+    with threadpool_limits(limits=1):
+        return TSNE(perplexity=perplexity, init=start, random_state=seed).fit_transform(roots)
 
 
 def projections(run: RunFolder, config: ReportConfig) -> str:

@@ -1,0 +1,94 @@
+"""``uas evaluate``: score a file of responses against annotated cuts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from uas_plugin.bin import Parser, make_parser
+from uas_plugin.errors import UASError
+
+TASKS = ("uas", "asr", "qa")
+
+
+def get_parser() -> Parser:
+    """Arguments of this verb."""
+    parser = make_parser(
+        "Score responses (lines of JSON with id, task and response) against annotated cuts: schema "
+        "fields and\nvalid JSON (task uas), word errors (uas, asr), multiple choice (qa). Beside "
+        "each figure: chance, majority\nand, where given, a control such as another clip's audio.",
+        "uas evaluate --cuts data/mini/test/cuts.jsonl.gz --responses uas.none.jsonl "
+        "--control uas.shuffled.jsonl",
+    )
+    parser.add_argument("--cuts", type=Path, required=True, help="annotated CutSet (.jsonl.gz)")
+    parser.add_argument("--responses", type=Path, required=True, help="responses (.jsonl)")
+    parser.add_argument("--control", type=Path, help="the same from other clips' audio (.jsonl)")
+    parser.add_argument("-o", "--output", type=Path, help="write all figures as JSON")
+    parser.add_argument("--seed", type=int, default=0, help="of the intervals (default: 0)")
+    return parser
+
+
+def _rows(path: Path) -> dict[str, dict[str, Any]]:
+    from uas_plugin.evaluation.run_folder import read_responses
+
+    if not path.exists():
+        raise UASError(f"there is no file {path}")
+    return read_responses(path)
+
+
+def evaluate(
+    cuts: Path, responses: Path, control: Path | None = None, seed: int = 0
+) -> list[dict[str, Any]]:
+    """Figures of every task in ``responses``.
+
+    Raises:
+        UASError: a file is missing or malformed, or no row has a known task and cut.
+    """
+    from uas_plugin.evaluation import understanding
+    from uas_plugin.evaluation.config import ScoreConfig
+    from uas_plugin.evaluation.questions import question_figures
+    from uas_plugin.evaluation.run_folder import read_clips
+    from uas_plugin.evaluation.scoring import annotation_figures, recognition
+
+    if not cuts.exists():
+        raise UASError(f"there is no file {cuts}")
+    clips = read_clips(cuts)
+    rows = _rows(responses)
+    others = _rows(control) if control else {}
+    config = ScoreConfig(seed=seed)
+    classes = understanding.class_counts(clips)
+    figures = []
+    for task in TASKS:
+        decoded = {"none": rows.get(task, {}), "shuffled": others.get(task, {})}
+        if not decoded["none"]:
+            continue
+        if task == "uas":
+            figures += annotation_figures("uas", clips, decoded, classes, config)
+        elif task == "asr":
+            figures += recognition("asr.", clips, decoded, config)
+        else:
+            figures += question_figures("qa", decoded, config)
+    if not figures:
+        raise UASError(f"{responses}: no row of task {', '.join(TASKS)} belongs to a cut of {cuts}")
+    return [figure.to_json() for figure in figures]
+
+
+def main(argv: Sequence[str]) -> None:
+    """Print the figures, and write them where asked."""
+    args = get_parser().parse_args(argv)
+    from uas_plugin.atomic import write_json
+    from uas_plugin.evaluation.tables import number
+
+    figures = evaluate(args.cuts, args.responses, args.control, args.seed)
+    for row in figures:
+        interval = ""
+        if row["interval"]:
+            low, high = map(number, row["interval"])
+            interval = f" [{low}, {high}]"
+        beside = ", ".join(f"{name} {number(value)}" for name, value in row["baselines"].items())
+        shown = f"{number(row['value'])}{interval}"
+        print(f"{row['id']:<24}{shown:<26}n={row['n']:<6}{beside}")
+    if args.output:
+        write_json(args.output, json.loads(json.dumps(figures)))
