@@ -181,7 +181,9 @@ def annotation(clip: Clip) -> dict[str, Any]:
             "prosody": prosody_phrase(clip.manner),
             "timbre": clip.voice.timbre,
         }
-    discrete, continuous, description = [], [], None
+    discrete: list[dict[str, Any]] = []
+    continuous: list[dict[str, Any]] = []
+    description = None
     if clip.label is not None:
         event = {"label": clip.label, "characteristic": clip.setting}
         if clip.kind == "music":

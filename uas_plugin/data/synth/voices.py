@@ -37,14 +37,14 @@ VOICES: dict[str, tuple[Voice, ...]] = {
         *(Voice(name, _M) for name in ("pablo", "Andy")),
         Voice("adam", _M, timbre="buzzy"),
         Voice("klatt4", _M, timbre="buzzy"),
-        *(Voice(name, _F) for name in ("f4", "Annie", "Andrea", "anika", "aunty", "steph")),
+        *(Voice(name, _F) for name in ("f4", "Annie", "Andrea", "aunty", "steph")),
         *(Voice(name, _F) for name in ("steph2", "shelby")),
         Voice("f2", _F, timbre="breathy"),
         Voice("f3", _F, timbre="breathy"),
         Voice("m1", _M, "Elderly", "trembling"),
         Voice("grandma", _F, "Elderly", "trembling"),
-        Voice("f4", None, "Child", scale=1.42),
-        Voice("aunty", None, "Child", scale=1.5),
+        Voice("f4", None, "Child", scale=1.5),
+        Voice("aunty", None, "Child", scale=1.55),
     ),
     "dev": (
         Voice("m7", _M),
@@ -52,7 +52,7 @@ VOICES: dict[str, tuple[Voice, ...]] = {
         Voice("Alicia", _F, timbre="breathy"),
         Voice("linda", _F),
         Voice("croak", _M, "Elderly", "trembling"),
-        Voice("Alicia", None, "Child", scale=1.2),
+        Voice("Alicia", None, "Child", scale=1.25),
     ),
     "test": (
         Voice("m5", _M),
@@ -63,13 +63,13 @@ VOICES: dict[str, tuple[Voice, ...]] = {
         Voice("steph3", _F),
         Voice("grandpa", _M, "Elderly", "trembling"),
         Voice("f1", _F, "Elderly", "trembling"),
-        Voice("f5", None, "Child", scale=1.35),
+        Voice("f5", None, "Child", scale=1.45),
     ),
 }
 # How often a speaker of an age is drawn, relative to an adult.
-AGE_WEIGHT = {"Adult": 1.0, "Elderly": 0.8, "Child": 0.8}
+AGE_WEIGHT = {"Adult": 1.0, "Elderly": 1.0, "Child": 0.9}
 
-# Per feeling: ranges of words a minute, pitch and pitch range (0-99), and RMS level; effort
+# For each feeling: words a minute, pitch and pitch range (0-99), and RMS level; "effort"
 # is the tilt of the spectrum (negative: soft voice, positive: pressed voice with added harmonics).
 MANNERS: dict[str, dict[str, Any]] = {
     "Neutral": {"rate": (155, 175), "pitch": (42, 52), "range": (40, 55), "level": (0.06, 0.08)},

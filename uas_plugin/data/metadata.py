@@ -1,0 +1,208 @@
+"""``metadata.jsonl`` of a folder corpus: one clip a line, checked line by line.
+
+Fields (those without a mark may be absent or null):
+
+    id*           unique, no white space or slash
+    path*         of the audio, relative to the folder
+    kind*         speech, digits, emotion, sound or music
+    split         train, dev or test; in every line or in none
+    transcript, language, speaker, gender (male or female), age (years), accent, emotion
+    sound_label, music_label
+    duration_s    to find truncated files
+    dataset, licence, source, sampling_rate, extra   kept; extra.original_rate: the line is skipped
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from uas_plugin.data.manifests import SPLITS
+from uas_plugin.errors import UASError, suggest
+
+METADATA_NAME = "metadata.jsonl"
+KINDS = ("speech", "digits", "emotion", "sound", "music")
+_TEXT, _NUMBER = (str,), (int, float)
+FIELDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("id", "path", "kind", "split", "transcript", "language", "speaker"), _TEXT),
+    **dict.fromkeys(("gender", "accent", "emotion", "sound_label", "music_label"), _TEXT),
+    **dict.fromkeys(("dataset", "licence", "source"), _TEXT),
+    **dict.fromkeys(("age", "duration_s", "sampling_rate"), _NUMBER),
+    "extra": (dict,),
+}
+_REQUIRED = ("id", "path", "kind")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the metadata: where it stands, the file, the split, and all its fields."""
+
+    where: str
+    path: Path
+    split: str
+    row: dict[str, Any]
+
+    @property
+    def id(self) -> str:
+        """Id of the clip."""
+        return self.row["id"]
+
+
+def read_metadata(folder: Path) -> tuple[list[Entry], int]:
+    """Read and check the metadata of a corpus folder; audio is not touched.
+
+    Where no line has a split, a clip's split follows from its speaker (its id where there is none):
+    CRC-32 modulo 10 gives test for 0, dev for 1 and train for the rest.
+
+    Returns:
+        the entries, and how many lines were skipped as copies at another rate.
+    Raises:
+        UASError: naming file and line: no metadata, no JSON, an unknown or missing field, a wrong
+            type or value, a path that leaves the folder, a repeated id or path, a speaker in two
+            splits, a split without clips.
+    """
+    file = folder / METADATA_NAME
+    if not folder.is_dir():
+        raise UASError(f"corpus folder {folder} does not exist; give --corpus_dir DIR")
+    if not file.is_file():
+        raise UASError(
+            f"corpus folder {folder} has no {METADATA_NAME}; write one line of JSON a clip with "
+            "id, path, kind and what is known (docs/corpora.md)"
+        )
+    rows = [(where, row) for where, row in _rows(file) if not _is_copy(row)]
+    skipped = sum(1 for _, row in _rows(file) if _is_copy(row))
+    if not rows:
+        raise UASError(f"{file} describes no clip")
+    with_split = [where for where, row in rows if row.get("split") is not None]
+    if with_split and len(with_split) < len(rows):
+        bare = next(where for where, row in rows if row.get("split") is None)
+        raise UASError(f"{bare}: no split, though other lines have one; give all lines one or none")
+    entries = [_entry(where, row, folder) for where, row in rows]
+    _check_unique(entries)
+    _check_splits(entries, file)
+    return entries, skipped
+
+
+def _is_copy(row: dict[str, Any]) -> bool:
+    return bool((row.get("extra") or {}).get("original_rate"))
+
+
+def _rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    try:
+        lines = file.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise UASError(f"{file}: not UTF-8 ({error}); save it as UTF-8") from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        where = f"{file}:{number}"
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise UASError(f"{where}: not JSON: {error}; each line must be one object") from None
+        if not isinstance(row, dict):
+            raise UASError(f"{where}: expected a JSON object, got {type(row).__name__}")
+        _check_fields(where, row)
+        yield where, row
+
+
+def _check_fields(where: str, row: dict[str, Any]) -> None:
+    for name, value in row.items():
+        if name not in FIELDS:
+            raise UASError(
+                f"{where}: unknown field '{name}'.{suggest(name, FIELDS)} "
+                "Anything of your own goes into 'extra'."
+            )
+        if value is None:
+            continue
+        if not isinstance(value, FIELDS[name]) or isinstance(value, bool):
+            wanted = " or ".join(kind.__name__ for kind in FIELDS[name])
+            raise UASError(f"{where}: {name} must be {wanted}, not {value!r}")
+    for name in _REQUIRED:
+        if not row.get(name):
+            raise UASError(f"{where}: the field '{name}' is missing")
+    _check_word(where, "kind", row["kind"], KINDS)
+    if row.get("split") is not None:
+        _check_word(where, "split", row["split"], SPLITS)
+    if row.get("gender") is not None:
+        _check_word(where, "gender", row["gender"].lower(), ("male", "female"))
+    if not 0 <= (row.get("age") or 0) <= 130:
+        raise UASError(f"{where}: age is in years, not {row['age']}")
+
+
+def _check_word(where: str, name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UASError(
+            f"{where}: {name} '{value}' is none of {', '.join(known)}.{suggest(value, known)}"
+        )
+
+
+def _entry(where: str, row: dict[str, Any], folder: Path) -> Entry:
+    name = row["id"]
+    if name.split() != [name] or "/" in name or "\\" in name or name.startswith("."):
+        raise UASError(
+            f"{where}: id '{name}' must have no white space, no slash and no leading dot: it "
+            "becomes a file name and a key in Kaldi files"
+        )
+    split = row.get("split") or _split_of(row.get("speaker") or name)
+    return Entry(where, _inside(where, row["path"], folder), split, row)
+
+
+def _split_of(key: str) -> str:
+    return {0: "test", 1: "dev"}.get(zlib.crc32(key.encode()) % 10, "train")
+
+
+def _inside(where: str, path: str, folder: Path) -> Path:
+    """The path below ``folder``; metadata is untrusted, links that lie in the folder are not."""
+    pure = PurePosixPath(path)
+    foreign = PureWindowsPath(path)
+    escapes = ".." in pure.parts or ".." in foreign.parts or foreign.drive or "\0" in path
+    if pure.is_absolute() and not escapes:
+        escapes = not pure.is_relative_to(folder.absolute().as_posix())
+    if escapes:
+        raise UASError(f"{where}: path '{path}' leaves the corpus folder; make it relative to it")
+    return folder.absolute() / path
+
+
+def _check_unique(entries: list[Entry]) -> None:
+    ids: dict[str, Entry] = {}
+    paths: dict[Path, Entry] = {}
+    for entry in entries:
+        first = ids.setdefault(entry.id, entry)
+        if first is not entry:
+            across = f" (in {first.split} and {entry.split})" if first.split != entry.split else ""
+            raise UASError(
+                f"{entry.where}: id '{entry.id}' stands already in {first.where}{across}; "
+                "rename or delete one"
+            )
+        first = paths.setdefault(entry.path, entry)
+        if first is not entry:
+            raise UASError(
+                f"{entry.where}: the file '{entry.row['path']}' stands already in {first.where}; "
+                "delete one line"
+            )
+
+
+def _check_splits(entries: list[Entry], file: Path) -> None:
+    homes: dict[str, Entry] = {}
+    for entry in entries:
+        speaker = entry.row.get("speaker")
+        if not speaker:
+            continue
+        first = homes.setdefault(speaker, entry)
+        if first.split != entry.split:
+            raise UASError(
+                f"{entry.where}: speaker '{speaker}' is in {entry.split} here and in "
+                f"{first.split} in {first.where}; give each speaker one split"
+            )
+    present = {entry.split for entry in entries}
+    for split in SPLITS:
+        if split not in present:
+            raise UASError(
+                f"{file}: no clip is in split '{split}'; every split needs clips (where no line "
+                "has a 'split', clips are dealt by speaker: 80 % train, 10 % dev, 10 % test)"
+            )
