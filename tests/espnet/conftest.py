@@ -40,10 +40,16 @@ def _cut(folder, index: int):
 
     kind = KINDS[index % 2]
     text = f"{WORDS[index % 6]} {WORDS[(index // 2) % 6]}" if kind == "speech" else ""
-    label = ("Female", "Male")[index // 2 % 2] if kind == "speech" else ("rain", "siren")[index // 2 % 2]
+    label = (
+        ("Female", "Male")[index // 2 % 2]
+        if kind == "speech"
+        else ("rain", "siren")[index // 2 % 2]
+    )
     generator = np.random.default_rng(index)
     samples = 8000 + 1600 * (index % 5)
-    wave = 0.2 * np.sin(np.arange(samples) * (0.05 + 0.02 * index)) + 0.02 * generator.standard_normal(samples)
+    wave = 0.2 * np.sin(
+        np.arange(samples) * (0.05 + 0.02 * index)
+    ) + 0.02 * generator.standard_normal(samples)
     path = folder / f"clip{index:02d}.flac"
     soundfile.write(path, wave.astype(np.float32), RATE)
     labels = {"gender": label, "emotion": "Neutral"} if kind == "speech" else {"sound": label}

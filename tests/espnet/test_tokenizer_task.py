@@ -36,7 +36,10 @@ CONFIG = {
         "ctc_weight": 0.3,
         "class_weight": 0.3,
         "class_fields": ["gender", "emotion", "sound"],
-        "spec_augment": {"freq_mask_width_range": [0, 8], "time_mask_width_ratio_range": [0.0, 0.05]},
+        "spec_augment": {
+            "freq_mask_width_range": [0, 8],
+            "time_mask_width_ratio_range": [0.0, 0.05],
+        },
     },
     "batch_conf": {"max_duration": 3.0, "num_buckets": 2},
 }
@@ -103,7 +106,10 @@ def test_trained_model_is_rebuilt_without_espnet(trained, corpus, tmp_path):
 
     export(trained / "exp", tmp_path / "export")
     path = str(corpus / "clip00.flac")
-    a, b = load_tokenizer(trained / "exp").encode([path]), load_tokenizer(tmp_path / "export").encode([path])
+    a, b = (
+        load_tokenizer(trained / "exp").encode([path]),
+        load_tokenizer(tmp_path / "export").encode([path]),
+    )
     assert (a[0] == b[0]).all() and len(a[0]) == 13
     model, _text, _options = load_trained(trained / "exp")
     assert torch.equal(

@@ -90,7 +90,9 @@ def test_gate_changes_the_tokens(make_model, clips):
 def test_fusion_above_the_quantizer_cannot_start_from_tokens(make_model):
     model = make_model(encoder_residual_target_position=3).eval()
     with pytest.raises(UASError, match="cannot start from tokens"):
-        model.encoder(token_ids=torch.zeros(1, 4, dtype=torch.long), token_lengths=torch.tensor([4]))
+        model.encoder(
+            token_ids=torch.zeros(1, 4, dtype=torch.long), token_lengths=torch.tensor([4])
+        )
 
 
 @pytest.mark.parametrize(

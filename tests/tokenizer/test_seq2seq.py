@@ -14,7 +14,12 @@ from uas_plugin.tokenizer.seq2seq import IGNORE
 from uas_plugin.tokenizer.warm_start import init_from_whisper
 
 LABELS = {"gender": ["Female", "Male"], "sound": ["rain", "siren", "wind"]}
-AUXILIARY = {"ctc_weight": 0.3, "class_weight": 0.5, "class_labels": LABELS, "label_smoothing": 0.05}
+AUXILIARY = {
+    "ctc_weight": 0.3,
+    "class_weight": 0.5,
+    "class_labels": LABELS,
+    "label_smoothing": 0.05,
+}
 
 
 @pytest.fixture

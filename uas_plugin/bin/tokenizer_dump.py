@@ -39,12 +39,14 @@ def main(argv: Sequence[str]) -> None:
     if args.merge == "false" and not (args.tokenizer and args.cuts):
         parser.error("--tokenizer and --cuts are required to dump a shard.")
     conf = load_section(args.config) if args.config else {}
-    from uas_plugin.provenance import set_threads
-    from uas_plugin.tokenizer.dump import dump_shard, merge_shards
-
     if args.merge == "true":
+        from uas_plugin.data.token_shards import merge_shards
+
         merge_shards(args.output_dir, args.num_shards)
         return
+    from uas_plugin.provenance import set_threads
+    from uas_plugin.tokenizer.dump import dump_shard
+
     set_threads()
     dump_shard(
         args.tokenizer,

@@ -21,7 +21,7 @@ CUTS_NAME = "cuts.jsonl.gz"
 
 
 def read_token_info(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """What the dump of one set says of itself: codebook_size, frame_rate, tokenizer, sha256, counts.
+    """What a set's dump says of itself: codebook_size, frame_rate, tokenizer, sha256, counts.
 
     Raises:
         UASError: the dump is missing or unfinished (``info.json`` is written last).

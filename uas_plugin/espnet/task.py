@@ -37,7 +37,7 @@ def rank_and_world() -> tuple[int, int]:
 
 
 class BatchSource:
-    """The batches of one task, by mode and epoch. ESPnet hands it around as its collate function."""
+    """The batches of one task; ESPnet hands it around as its collate function."""
 
     def __init__(self, task: type[UASTask], args: argparse.Namespace) -> None:
         self.task, self.args = task, args

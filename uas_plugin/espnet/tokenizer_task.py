@@ -86,7 +86,14 @@ class ESPnetTokenizerModel(AbsESPnetModel):
 
 @functools.lru_cache(maxsize=4)
 def _dataset(
-    text_model: str, mel: int, pool: int, labels: tuple, asr_share: float, seed: int, max_target: int, cache_mb: int
+    text_model: str,
+    mel: int,
+    pool: int,
+    labels: tuple,
+    asr_share: float,
+    seed: int,
+    max_target: int,
+    cache_mb: int,
 ) -> TokenizerDataset:
     """One dataset a process, so that its features stay cached from epoch to epoch."""
     cache = FeatureCache(mel, pool, cache_mb * 2**20)

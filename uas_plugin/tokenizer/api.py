@@ -70,9 +70,7 @@ class AudioTokenizer:
         chunks: list[tuple[int, np.ndarray]] = []
         for index, audio in enumerate(audios):
             waveform = self._waveform(audio)
-            chunks += [
-                (index, waveform[at : at + size]) for at in range(0, len(waveform), size)
-            ]
+            chunks += [(index, waveform[at : at + size]) for at in range(0, len(waveform), size)]
         ids: list[np.ndarray] = [np.zeros(0, dtype=np.int64)] * len(chunks)
         # Chunks of like length go together, so that little of a batch is padding.
         order = sorted(range(len(chunks)), key=lambda k: len(chunks[k][1]))

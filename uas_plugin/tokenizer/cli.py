@@ -35,8 +35,8 @@ def main(argv: Sequence[str]) -> None:
     from uas_plugin.atomic import write_text
     from uas_plugin.data.audio import load_audio
     from uas_plugin.data.manifests import load_cuts
+    from uas_plugin.data.token_shards import token_line
     from uas_plugin.tokenizer.api import load_tokenizer
-    from uas_plugin.tokenizer.dump import token_line
 
     tokenizer = load_tokenizer(args.model, device=args.device)
     if args.cuts:

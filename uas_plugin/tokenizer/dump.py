@@ -1,4 +1,4 @@
-"""Dump token ids of cut sets: shards that are complete or absent, then one manifest of a set.
+"""Dump token ids of cut sets, in shards that are complete or absent.
 
 A shard folder holds ``tokens.h5`` (Lhotse arrays), ``cuts.jsonl.gz``, the Kaldi lines ``token`` and
 ``token_length``, ``rejected.jsonl`` and, written last, ``info.json``.
@@ -6,9 +6,7 @@ A shard folder holds ``tokens.h5`` (Lhotse arrays), ``cuts.jsonl.gz``, the Kaldi
 
 from __future__ import annotations
 
-import heapq
 import itertools
-import json
 import logging
 import os
 from collections.abc import Iterable, Iterator
@@ -17,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from uas_plugin.atomic import atomic_path, read_jsonl, write_json, write_jsonl, write_text
+from uas_plugin.atomic import atomic_path, write_json, write_jsonl, write_text
 from uas_plugin.data.audio import load_audio
 from uas_plugin.data.manifests import load_cuts, save_cuts
+from uas_plugin.data.token_shards import shard_folder, token_line
 from uas_plugin.data.tokens import CUTS_NAME, INFO_NAME, LENGTH_NAME, TEXT_NAME
 from uas_plugin.errors import UASError
 from uas_plugin.progress import progress
@@ -31,11 +30,6 @@ ARRAYS_NAME = "tokens.h5"
 REJECTED_NAME = "rejected.jsonl"
 # Cuts read before a group is encoded: long enough to batch by length, short enough for memory.
 GROUP_SECONDS = 1200.0
-
-
-def shard_folder(output_dir: Path, shard: int) -> Path:
-    """Folder of one shard of a set."""
-    return output_dir / f"shard.{shard:04d}"
 
 
 def _groups(cuts: Iterable[Any], seconds: float) -> Iterator[list[Any]]:
@@ -136,38 +130,3 @@ def _store(
     write_text(folder / TEXT_NAME, "".join(token_line(key, ids) for key, ids in rows))
     write_text(folder / LENGTH_NAME, "".join(f"{key} {len(ids)}\n" for key, ids in rows))
     return rows
-
-
-def token_line(key: str, ids: Iterable[int]) -> str:
-    """One Kaldi line ``<id> 12 7 401``."""
-    return " ".join([key, *map(str, ids)]) + "\n"
-
-
-def merge_shards(output_dir: Path, num_shards: int) -> None:
-    """Join the shards of a set into its manifest and Kaldi files, in the order of the ids.
-
-    Raises:
-        UASError: a shard is missing, or the shards are of different tokenizers.
-    """
-    folders = [shard_folder(output_dir, shard) for shard in range(num_shards)]
-    infos = []
-    for folder in folders:
-        if not (folder / INFO_NAME).exists():
-            raise UASError(f"shard {folder} is missing or unfinished: run the token dump (stage 4)")
-        infos.append(json.loads((folder / INFO_NAME).read_text(encoding="utf-8")))
-    if len({info["sha256"] for info in infos}) > 1:
-        raise UASError(f"the shards of {output_dir} are of different tokenizers: dump them again")
-    (output_dir / INFO_NAME).unlink(missing_ok=True)
-    manifests = [read_jsonl(folder / CUTS_NAME) for folder in folders]
-    write_jsonl(output_dir / CUTS_NAME, heapq.merge(*manifests, key=lambda row: row["id"]))
-    for name in (TEXT_NAME, LENGTH_NAME):
-        streams = [open(folder / name, encoding="utf-8") for folder in folders]
-        try:
-            with atomic_path(output_dir / name) as temporary, open(temporary, "w", encoding="utf-8") as out:
-                out.writelines(heapq.merge(*streams, key=lambda line: line.split(" ", 1)[0]))
-        finally:
-            for stream in streams:
-                stream.close()
-    counts = ("num_cuts", "num_tokens", "num_rejected")
-    total = {key: sum(info[key] for info in infos) for key in counts}
-    write_json(output_dir / INFO_NAME, {**infos[0], **total, "num_shards": num_shards})

@@ -87,9 +87,7 @@ class TokenizerEncoder(WhisperPreTrainedModel):
         size, width = config.quantize_vocab_size, config.d_model
         self.codebook = nn.Embedding(size, width)
         self.codebook.requires_grad_(False)
-        self.embed_positions2 = nn.Embedding(
-            -(-config.max_source_positions // config.pool), width
-        )
+        self.embed_positions2 = nn.Embedding(-(-config.max_source_positions // config.pool), width)
         self.register_buffer("ema_count", torch.ones(size))
         self.register_buffer("ema_weight", torch.zeros(size, width))
         # Kept in the checkpoint, so that a resumed training restarts codes at the same steps.

@@ -23,9 +23,7 @@ def nearest_codes(states: Tensor, codebook: Tensor) -> Tensor:
     """
     flat = states.reshape(-1, states.shape[-1])
     # |x|^2 is the same for every code, but adding it keeps the rounding of the reference.
-    distance = (
-        codebook.pow(2).sum(1) + flat.pow(2).sum(1, keepdim=True) - 2.0 * flat @ codebook.t()
-    )
+    distance = codebook.pow(2).sum(1) + flat.pow(2).sum(1, keepdim=True) - 2.0 * flat @ codebook.t()
     return distance.argmin(1).view(states.shape[:-1])
 
 
@@ -65,7 +63,9 @@ def ema_update_(
     """
     size = codebook.shape[0]
     states = states.detach().to(codebook.dtype)
-    counts = torch.zeros_like(ema_count).index_add_(0, ids, torch.ones_like(ids, dtype=ema_count.dtype))
+    counts = torch.zeros_like(ema_count).index_add_(
+        0, ids, torch.ones_like(ids, dtype=ema_count.dtype)
+    )
     sums = torch.zeros_like(ema_weight).index_add_(0, ids, states)
     counts, sums = _all_reduce(counts), _all_reduce(sums)
     ema_count.mul_(decay).add_(counts, alpha=1 - decay)

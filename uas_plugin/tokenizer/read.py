@@ -69,7 +69,7 @@ class TokenReader:
 
 
 def read_tokens_file(path: Path) -> dict[str, np.ndarray]:
-    """id -> tokens from a dump folder, a Kaldi token file, or JSONL rows with ``id``, ``tokens``."""
+    """id -> tokens from a dump folder, a Kaldi token file, or JSONL rows (id, tokens)."""
     if path.suffix != ".jsonl":
         return read_token_text(path)
     rows = {}
