@@ -77,9 +77,9 @@ def write_dump(folder: Path, counts: dict[str, int]) -> Path:
 @pytest.fixture(scope="session")
 def made(tmp_path_factory) -> SimpleNamespace:
     """``dump``, ``text_dir`` and ``lm_data`` folders, with the objects read from them."""
-    from uas_plugin.bin.text_train import main as text_train
     from uas_plugin.audiollm.build import build_lm_data
     from uas_plugin.audiollm.options import LMDataOptions
+    from uas_plugin.bin.text_train import main as text_train
 
     root = tmp_path_factory.mktemp("audiollm")
     dump = write_dump(root / "dump", {"train": 160, "dev": 12, "test": 24})

@@ -69,7 +69,7 @@ def test_audio_answers_hold_only_codes(llm):
     assert answer.text == ""
     assert len(answer.audio_tokens) == len(answer.token_ids) >= 10
     assert answer.audio_tokens.dtype == np.int64
-    assert 0 <= answer.audio_tokens.min() and answer.audio_tokens.max() < 64
+    assert answer.audio_tokens.min() >= 0 and answer.audio_tokens.max() < 64
 
 
 def test_text_answers_hold_only_text(llm, chats):

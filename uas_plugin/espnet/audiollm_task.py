@@ -34,9 +34,12 @@ class ESPnetAudioLLM(AbsESPnetModel):
         self.model = model
 
     def forward(
-        self, **batch: torch.Tensor
+        self, utt_id: list[str] | None = None, **batch: torch.Tensor
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor]:
-        """Loss, statistics, weight (answer tokens); see ``AudioLLM.forward``."""
+        """Loss, statistics, weight (answer tokens); see ``AudioLLM.forward``.
+
+        ``utt_id``: names that ESPnet's trainer adds.
+        """
         return self.model(**batch)
 
     def collect_feats(self, tokens: torch.Tensor, **_others: torch.Tensor) -> dict[str, Any]:
