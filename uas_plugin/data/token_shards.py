@@ -43,8 +43,8 @@ def merge_shards(output_dir: Path, num_shards: int) -> None:
     for name in (TEXT_NAME, LENGTH_NAME):
         with contextlib.ExitStack() as stack:
             streams = [stack.enter_context(open(folder / name)) for folder in folders]
-            out = open(stack.enter_context(atomic_path(output_dir / name)), "w")
-            stack.enter_context(out)
+            temporary = stack.enter_context(atomic_path(output_dir / name))
+            out = stack.enter_context(open(temporary, "w"))
             out.writelines(heapq.merge(*streams, key=lambda line: line.split(" ", 1)[0]))
     counts = ("num_cuts", "num_tokens", "num_rejected")
     total = {key: sum(info[key] for info in infos) for key in counts}
