@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from uas_plugin.evaluation.understanding import parsed
 from uas_plugin.metrics import choice, fields, wer
 from uas_plugin.report.audio import audio_uri, read_audio, spectrogram_uri
 from uas_plugin.report.config import ReportConfig
-from uas_plugin.report.html import details, esc, json_block
+from uas_plugin.report.html import code_block, details, esc
 
 _KINDS = {
     "speech": "Speech",
@@ -190,12 +191,14 @@ class Examples:
             f"<li>{esc(name)}: <b>{esc(value)}</b></li>" for name, value in clip.labels.items()
         )
         readings = {name: rows[clip.id] for name, rows in self.parsed.items() if clip.id in rows}
-        raw = {
-            name: rows[clip.id]["response"]
-            for name, rows in self.readings.items()
-            if clip.id in rows
-        }
-        folded = details("UAS JSON as written", json_block({"truth": clip.uas, **raw}))
+        written = {"Truth": json.dumps(clip.uas, ensure_ascii=False)}
+        for name, rows in self.readings.items():
+            if clip.id in rows:
+                written[name] = rows[clip.id]["response"]
+        folded = details(
+            "UAS JSON as written",
+            "".join(f"<h4>{esc(name)}</h4>{code_block(text)}" for name, text in written.items()),
+        )
         return (
             f'<article class="example" data-kind="{esc(clip.kind)}"><header><h3><code>'
             f'{esc(clip.id)}</code></h3><ul class="chips"><li>{clip.duration:.1f} s</li>{chips}'

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
@@ -36,11 +35,6 @@ def details(summary: str, body: str) -> str:
 def code_block(text: str) -> str:
     """Preformatted text."""
     return f'<pre tabindex="0"><code>{esc(text)}</code></pre>'
-
-
-def json_block(value: Any) -> str:
-    """A JSON value, indented."""
-    return code_block(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def _mark(cell: Cell) -> str:
