@@ -219,10 +219,15 @@ class MadeRun:
             _tone(folder / "test" / f"{cut['id']}.flac", n, 22050)
             rows.append({
                 "id": cut["id"], "mel_l1": 0.5 + 0.001 * n, "mel_l2": 0.4,
-                "mean_mel_l1": 0.7, "mean_mel_l2": 0.76,
+                "mean_l1": 0.7, "mean_l2": 0.76, "waveform_l1": 0.55, "waveform_l2": 0.45,
+                "seconds": 0.5, "num_tokens": 12,
             })  # fmt: skip
             if cut["supervisions"][0]["text"]:
                 _tone(folder / "tts" / f"{cut['id']}.flac", n + 9, 22050)
+        for name in ("test", "tts"):
+            files = sorted((folder / name).glob("*.flac"))
+            lines = "".join(f"{path.stem} {path}\n" for path in files)
+            (folder / name / "wav.scp").write_text(lines, encoding="utf-8")
         _jsonl(folder / "test" / "metrics.jsonl", rows)
 
     def _conf(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from uas_plugin.evaluation.figures import BASELINES
 from uas_plugin.evaluation.tables import (
     DASH,
     Cell,
@@ -233,7 +234,14 @@ def _probe(scores: Scores) -> Table | None:
 
 def _reconstruction(scores: Scores) -> Table | None:
     figures = figure_map(scores)
-    named = {"original": "Original tokens", "shuffled": "Another clip's tokens"}
+    named = {
+        "waveform": "… mel of the waveform it gives",
+        "code_mean": "Mean mel of each code",
+        "mean": "Mean mel",
+        "untrained": "Untrained decoder",
+        "original": "Original tokens",
+        "shuffled": "Another clip's tokens",
+    }
     mel = figures.get("codec.mel_l1", {"baselines": {}})["baselines"]
     rows = [Row("Token decoder", "codec")]
     rows += [
@@ -254,8 +262,9 @@ def _reconstruction(scores: Scores) -> Table | None:
         "Reconstruction",
         rows,
         columns,
-        "Audio made from tokens, tokenized again and read by the tokenizer's own decoder. Original "
-        "tokens are the ceiling of that reader, another clip's tokens its floor.",
+        "Mel: distances of standardised log-mels. WER and gender: the audio is tokenized again and "
+        "read by the tokenizer's own decoder; original tokens are the ceiling of that reader, "
+        "another clip's tokens its floor.",
     )
 
 
@@ -293,7 +302,7 @@ def target_table(scores: Scores) -> Table | None:
             continue
         lower = figure.get("better") == "lower"
         # The real clips' tokens are a ceiling, not something to beat.
-        rivals = {k: v for k, v in figure["baselines"].items() if k != "original"}
+        rivals = {k: v for k, v in figure["baselines"].items() if k in BASELINES - {"original"}}
         best = (min if lower else max)(rivals, key=lambda k: rivals[k], default=None)
         beside = Cell(f"{number(rivals[best])} ({best.replace('_', ' ')})" if best else DASH)
         sign = "≤" if lower else "≥"

@@ -120,6 +120,15 @@ def comparison(clip: Clip, readings: Mapping[str, Mapping[str, Any] | None]) -> 
     )
 
 
+def _wav_scp(folder: Path) -> dict[str, Path]:
+    """``{id: audio file}`` of a decoding; empty when it has none. A folder may have been moved."""
+    path = folder / "wav.scp"
+    if not path.exists():
+        return {}
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return {name: folder / Path(file).name for name, file in (x.split(maxsplit=1) for x in lines)}
+
+
 class Examples:
     """Builds the cards of a run's examples."""
 
@@ -135,14 +144,17 @@ class Examples:
             name: parsed(decoded("tokenizer", name, required=False).get("uas", {}))
             for name in ("recon", "tts")
         }
+        self.made = {
+            name: _wav_scp(run.exp / "codec" / "decode" / name) for name in ("test", "tts")
+        }
         self.asr = decoded("audiollm", "asr.none", required=False).get("asr", {})
         self.tts = decoded("audiollm", "tts.none", required=False).get("tts", {})
         self.questions: dict[str, list[dict[str, Any]]] = {}
         for row in decoded("audiollm", "qa.none", required=False).get("qa", {}).values():
             self.questions.setdefault(row["id"], []).append(row)
 
-    def _made(self, name: str, clip: Clip) -> Path:
-        return self.run.exp / "codec" / "decode" / name / f"{clip.id}.flac"
+    def _made(self, name: str, clip: Clip) -> Path | None:
+        return self.made[name].get(clip.id)
 
     def _heard(self, name: str, clip: Clip) -> str:
         if clip.id not in self.heard[name]:
