@@ -42,7 +42,7 @@ VOICES: dict[str, tuple[Voice, ...]] = {
         Voice("f2", _F, timbre="breathy"),
         Voice("f3", _F, timbre="breathy"),
         Voice("m1", _M, "Elderly", "trembling"),
-        Voice("grandma", _F, "Elderly", "trembling"),
+        Voice("f1", _F, "Elderly", "trembling"),
         Voice("f4", None, "Child", scale=1.5),
         Voice("aunty", None, "Child", scale=1.55),
     ),
@@ -62,7 +62,7 @@ VOICES: dict[str, tuple[Voice, ...]] = {
         Voice("belinda", _F),
         Voice("steph3", _F),
         Voice("grandpa", _M, "Elderly", "trembling"),
-        Voice("f1", _F, "Elderly", "trembling"),
+        Voice("grandma", _F, "Elderly", "trembling"),
         Voice("f5", None, "Child", scale=1.45),
     ),
 }
@@ -73,8 +73,8 @@ AGE_WEIGHT = {"Adult": 1.0, "Elderly": 1.0, "Child": 0.9}
 # is the tilt of the spectrum (negative: soft voice, positive: pressed voice with added harmonics).
 MANNERS: dict[str, dict[str, Any]] = {
     "Neutral": {"rate": (155, 175), "pitch": (42, 52), "range": (40, 55), "level": (0.06, 0.08)},
-    "Happiness": {"rate": (190, 215), "pitch": (78, 92), "range": (85, 99), "level": (0.08, 0.10)},
-    "Sadness": {"rate": (105, 125), "pitch": (12, 24), "range": (5, 15), "level": (0.03, 0.04)},
+    "Happiness": {"rate": (190, 215), "pitch": (68, 80), "range": (85, 99), "level": (0.08, 0.10)},
+    "Sadness": {"rate": (105, 125), "pitch": (18, 28), "range": (5, 15), "level": (0.03, 0.04)},
     "Anger": {"rate": (195, 225), "pitch": (34, 46), "range": (60, 75), "level": (0.14, 0.17)},
 }
 EFFORT = {"Neutral": 0.0, "Happiness": 0.25, "Sadness": -1.0, "Anger": 1.0}
