@@ -25,7 +25,7 @@ def build_sections(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """
     tokenizer, codec, lm = config["tokenizer"], config["codec"], config["lm"]
     return {
-        "data": {"corpus": config["corpus_name"], **config["data"]},
+        "data": dict(config["data"]),
         "text": dict(config["text"]),
         # The paper's first stage aligns the encoder with text before there is a codebook.
         "tokenizer_align": merged(

@@ -97,7 +97,7 @@ class Monitor:
             self._end(match.group(1))
         elif line.startswith("Nothing to be done"):
             self.idle = True
-        elif not line.strip():
+        elif not line.strip() or line.startswith("    resources:"):
             self._announce()
 
     def _detail(self, key: str, value: str) -> None:
@@ -111,7 +111,7 @@ class Monitor:
             self._block.wildcards = value
 
     def _announce(self) -> None:
-        """The blank line after a job's block: all of it is known now."""
+        """The end of a job's block (its last line, or the blank one after it): all is known."""
         if self._block is not None and not self._block_failed and not self._is_target(self._block):
             self.started += 1
             self._say(f"{self._label(self._block)} started   (log: {self._block.log})")

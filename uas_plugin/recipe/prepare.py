@@ -165,13 +165,14 @@ def for_snakemake(settings: Mapping[str, Any]) -> Run:
         return Run.load(values["conf"])
     overrides = values.get("overrides")
     corpus_dir = values.get("corpus_dir")
+    folders: dict[str, Any] = {n: values.get(n) for n in ("datadir", "dumpdir", "expdir")}
     run, texts = prepare(
         ROOT / values["recipe"],
         corpus=values["corpus"],
         size=values["size"],
         corpus_dir=os.path.abspath(corpus_dir) if corpus_dir else None,
         overrides=None if overrides is None else shlex.split(overrides),
-        **{name: values.get(name) for name in ("datadir", "dumpdir", "expdir")},
+        **folders,
     )
     if is_running(ROOT / run.exp):
         # A look at a run (-n, --dag, --report) must not change its configuration under it.

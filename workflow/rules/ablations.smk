@@ -22,8 +22,8 @@ rule ablation_train:
         runtime=120,
     shell:
         "(out=$EXP/ablations/{wildcards.ablation}; uas_bin fresh --dir $out {input};"
-        " train='uas_bin tokenizer_train --train_cuts {input.train_cuts}"
-        " --valid_cuts {input.dev_cuts} --text_model {input.text} --resume true';"
+        ' train="uas_bin tokenizer_train --train_cuts {input.train_cuts}'
+        ' --valid_cuts {input.dev_cuts} --text_model {input.text} --resume true";'
         " $train --config {input.align} --output_dir $out/tokenizer_align;"
         " uas_bin tokenizer_codebook --config {input.codebook} --model $out/tokenizer_align"
         " --cuts {input.train_cuts} --output $out/codebook.pth;"
@@ -53,8 +53,8 @@ rule ablation_score:
         " uas_bin tokenizer_dump --config {input.dump} --tokenizer $out/tokenizer/export"
         " --cuts {input.cuts} --output_dir $dump/tokenizer/test;"
         " uas_bin tokenizer_dump --merge true --output_dir $dump/tokenizer/test;"
-        " read='uas_bin tokenizer_decode --model $out/tokenizer"
-        " --tokens $dump/tokenizer/test --output'; decoded=$out/tokenizer/decode;"
+        ' read="uas_bin tokenizer_decode --model $out/tokenizer'
+        ' --tokens $dump/tokenizer/test --output"; decoded=$out/tokenizer/decode;'
         " $read $decoded/test.jsonl; $read $decoded/test_shuffled.jsonl --control shuffled;"
         " uas_bin score --ablation --config {input.score} --data_dir $DATA --dump_dir $dump"
         " --exp_dir $out --output_dir $out) > {log} 2>&1"

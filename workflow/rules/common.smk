@@ -49,6 +49,8 @@ def cuts(name):
     return f"{D}/{name}/cuts.jsonl.gz"
 
 
-def dumps(tok, sets=SETS):
-    """Marks of a tokenizer's finished token dumps."""
+def dumps(tok, sets=None):
+    """Marks of a tokenizer's finished token dumps: all of its sets, or those named."""
+    # Of the untrained baseline only what scoring compares is dumped.
+    sets = sets or (SETS if tok == "tokenizer" else ("train", "test"))
     return [f"{P}/{tok}/{name}/info.json" for name in sets]

@@ -54,8 +54,8 @@ rule codebook:
         runtime=20,
     shell:
         "(export OMP_NUM_THREADS=2;"
-        " make='uas_bin tokenizer_codebook --config {input.config}"
-        " --model $EXP/tokenizer_align --cuts {input.cuts} --output';"
+        ' make="uas_bin tokenizer_codebook --config {input.config}'
+        ' --model $EXP/tokenizer_align --cuts {input.cuts} --output";'
         " $make {output.trained}; $make {output.untrained} --untrained true) > {log} 2>&1"
 
 
@@ -99,7 +99,7 @@ rule tokenizer_export:
         mem_mb=2000,
         runtime=10,
     shell:
-        "(make='uas_bin tokenizer_export --model $EXP/tokenizer';"
+        '(make="uas_bin tokenizer_export --model $EXP/tokenizer";'
         " $make --output_dir $EXP/tokenizer/export;"
         " $make --weights {input.untrained} --output_dir $EXP/tokenizer_untrained/export)"
         " > {log} 2>&1"

@@ -16,7 +16,7 @@ rule dump_shard:
         tokenizer=f"{E}/{{tok}}/export/model.safetensors",
         cuts=f"{D}/{{set}}/cuts.jsonl.gz",
     output:
-        f"{P}/{{tok}}/{{set}}/shard.{{shard}}/cuts.jsonl.gz",
+        f"{P}/{{tok}}/{{set}}/shard.{{shard}}/info.json",
     log:
         f"{E}/logs/dump/{{tok}}.{{set}}.{{shard}}.log",
     benchmark:
@@ -34,7 +34,7 @@ rule dump_shard:
 
 rule dump_merge:
     input:
-        [f"{P}/{{tok}}/{{set}}/shard.{n:04d}/cuts.jsonl.gz" for n in range(RUN.shards)],
+        [f"{P}/{{tok}}/{{set}}/shard.{n:04d}/info.json" for n in range(RUN.shards)],
     output:
         f"{P}/{{tok}}/{{set}}/info.json",
         f"{P}/{{tok}}/{{set}}/cuts.jsonl.gz",
