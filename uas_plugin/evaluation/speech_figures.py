@@ -76,38 +76,47 @@ def read_back_figures(
     figures = understanding.recognition_figures(
         prefix, clips, texts, config, suffix_label=", read back", split_mixtures=False
     )
-    objects = {name: understanding.parsed(rows) for name, rows in read.items()}
-    wanted = []
-    for clip in clips:
-        gender = clip.label("gender") if genders is None else genders.get(clip.id)
-        if gender:
-            wanted.append((clip.id, gender.lower()))
-    if not wanted:
-        return figures
-
-    def obeyed(name: str) -> list[bool]:
-        values = ((objects[name].get(clip), gender) for clip, gender in wanted)
-        return [fields.field_value(uas or {}, "gender") == want for uas, want in values]
-
-    baselines = {
-        "chance": 0.5,
-        "majority": fields.majority_accuracy([gender for _, gender in wanted]),
-    }
-    for name in objects:
-        if name != "none":
-            hits = obeyed(name)
-            baselines[name] = sum(hits) / len(hits)
-    figures.append(
-        mean_figure(
-            f"{prefix}gender",
-            "Asked gender heard" if genders is not None else "Gender kept",
-            obeyed("none"),
-            baselines=baselines,
-            resamples=config.bootstrap_resamples,
-            seed=config.seed,
-        )
-    )
+    if genders is None:
+        own = {clip.id: clip.label("gender") for clip in clips}
+        label = "Gender kept"
+    else:
+        own = {clip.id: genders.get(clip.id) for clip in clips}
+        label = "Asked gender heard"
+    wanted = {name: gender.lower() for name, gender in own.items() if gender}
+    if wanted:
+        figures.append(_gender_figure(f"{prefix}gender", label, wanted, read, config))
     return figures
+
+
+def _gender_figure(
+    name: str,
+    label: str,
+    wanted: Mapping[str, str],
+    read: Mapping[str, Rows],
+    config: ScoreConfig,
+) -> Figure:
+    """How often the reader hears the wanted gender (clip id -> lower-case gender)."""
+    objects = {control: understanding.parsed(rows) for control, rows in read.items()}
+
+    def heard(control: str) -> list[bool]:
+        found = objects[control]
+        return [
+            fields.field_value(found.get(clip) or {}, "gender") == gender
+            for clip, gender in wanted.items()
+        ]
+
+    baselines = {"chance": 0.5, "majority": fields.majority_accuracy(list(wanted.values()))}
+    for control in objects:
+        if control != "none":
+            baselines[control] = sum(heard(control)) / len(wanted)
+    return mean_figure(
+        name,
+        label,
+        heard("none"),
+        baselines=baselines,
+        resamples=config.bootstrap_resamples,
+        seed=config.seed,
+    )
 
 
 def asked_genders(rows: Rows) -> dict[str, str]:

@@ -104,35 +104,47 @@ def field_figures(
         part = [clip for clip in clips if is_mixture(clip) == mixed]
         for field in FIELDS:
             scored = [clip for clip in part if field not in clip.unscored]
-            labels = [label for clip in scored if (label := clip.label(field)) is not None]
-            if not labels:
-                continue
-            result = _hits(scored, objects["none"], field)
-            baselines = {
-                "chance": fields.chance_accuracy(max(classes.get(field, 0), len(set(labels)))),
-                "majority": fields.majority_accuracy(labels),
-            }
-            for control in objects:
-                if control != "none":
-                    baselines[control] = _hits(scored, objects[control], field).accuracy
-            # A background only exists in mixtures: no second name for it.
-            name = field if field == "background" else field + suffix
-            figures.append(
-                mean_figure(
-                    f"{system}.{name}",
-                    field.capitalize() + (" (mixtures)" if mixed and field != "background" else ""),
-                    result.hits,
-                    baselines=baselines,
-                    detail={
-                        "paper_accuracy": result.paper_accuracy,
-                        "paper_clips": result.paper_clips,
-                        "per_class": _per_class(labels, result.hits),
-                    },
-                    resamples=config.bootstrap_resamples,
-                    seed=config.seed,
+            if any(clip.label(field) is not None for clip in scored):
+                # A background only exists in mixtures: no second name for it.
+                name = field if field == "background" else field + suffix
+                count = classes.get(field, 0)
+                figures.append(
+                    _field_figure(f"{system}.{name}", field, scored, objects, count, config)
                 )
-            )
     return figures
+
+
+def _field_figure(
+    name: str,
+    field: str,
+    clips: Sequence[Clip],
+    objects: Mapping[str, Mapping[str, Any]],
+    classes: int,
+    config: ScoreConfig,
+) -> Figure:
+    """One field on ``clips`` that may be scored; ``objects``: control -> clip id -> schema."""
+    labels = [label for clip in clips if (label := clip.label(field)) is not None]
+    result = _hits(clips, objects["none"], field)
+    baselines = {
+        "chance": fields.chance_accuracy(max(classes, len(set(labels)))),
+        "majority": fields.majority_accuracy(labels),
+    }
+    for control in objects:
+        if control != "none":
+            baselines[control] = _hits(clips, objects[control], field).accuracy
+    return mean_figure(
+        name,
+        field.capitalize() + (" (mixtures)" if name.endswith("_mix") else ""),
+        result.hits,
+        baselines=baselines,
+        detail={
+            "paper_accuracy": result.paper_accuracy,
+            "paper_clips": result.paper_clips,
+            "per_class": _per_class(labels, result.hits),
+        },
+        resamples=config.bootstrap_resamples,
+        seed=config.seed,
+    )
 
 
 def validity_figures(
