@@ -38,9 +38,10 @@ class ESPnetCodec(AbsESPnetModel):
         self.model = model
 
     def forward(
-        self, **batch: torch.Tensor
+        self, **batch: Any
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor]:
         """Loss, statistics, weight (clips). Validation draws its noise from the batch's content."""
+        batch.pop("utt_id", None)
         generator = None
         if not self.training:
             generator = torch.Generator().manual_seed(int(batch["tokens"].sum()))
