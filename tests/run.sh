@@ -80,6 +80,10 @@ if ! command -v chromium chromium-browser google-chrome >/dev/null; then
   fi
 fi
 
+# A whole suite uses the cores; a file's tests stay together, since they share costly fixtures.
+workers=$(nproc)
+[ $# -gt 0 ] || set -- -n "$((workers < 4 ? workers : 4))" --dist loadfile
+
 pytest "$@" | tee "$work/pytest"
 [ "${PIPESTATUS[0]}" -eq 0 ] || failed+=(pytest)
 if [ "${#failed[@]}" -gt 0 ]; then
