@@ -18,7 +18,6 @@ from uas_plugin.audiollm.generation import (
     stop_tokens,
 )
 from uas_plugin.audiollm.vocabulary import Vocabulary
-from uas_plugin.compat import prepare_torchaudio
 from uas_plugin.data.text import MODEL_NAME, TextTokenizer
 from uas_plugin.errors import UASError
 
@@ -150,7 +149,6 @@ def load_audiollm(
     Raises:
         UASError: a file is missing, or the text tokenizer is not the one it was trained with.
     """
-    prepare_torchaudio()  # transformers imports torchaudio
     from transformers import AutoModelForCausalLM
 
     folder = _local_folder(path_or_hub_id)

@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 from uas_plugin.audiollm.chat import TASKS
 from uas_plugin.audiollm.vocabulary import Vocabulary
-from uas_plugin.compat import prepare_torchaudio
 
 if TYPE_CHECKING:
     from transformers import Qwen2Config
@@ -102,7 +101,6 @@ class AudioLLM(nn.Module):
         **shape: Any,
     ) -> None:
         super().__init__()
-        prepare_torchaudio()  # transformers imports torchaudio
         from transformers import Qwen2ForCausalLM
 
         config = qwen2_config(vocabulary, **shape)
