@@ -1,9 +1,10 @@
 """The speakers of the synthesized corpus and how their feelings sound.
 
-A speaker is an espeak-ng variant, possibly with a shorter vocal tract (all resonances and the pitch
-scaled by ``scale``, which is what makes a child's voice). Variants that share their sound (such as
-belinda and linda) stand in one split. Gender is as the variant's own file says and as its measured
-pitch agrees; age is as the file says (f1, m1, croak: 70; grandma: 90) or the name (grandpa).
+A speaker is an espeak-ng variant, possibly with another length of the vocal tract (all resonances
+and the pitch scaled by ``scale``; far above 1 it makes a child's voice). Variants that share their
+formants (such as belinda and linda, or steph, steph2 and steph3) may not stand in two splits. Gender
+is as the variant's own file says and as its measured pitch agrees; age is as the file says (f1, m1,
+croak: 70; grandma: 90) or the name (grandpa).
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ class Voice:
 
     @property
     def name(self) -> str:
-        """The speaker's id."""
-        return self.variant.lower() + ("-child" if self.age == "Child" else "")
+        """The speaker's id: the variant, and its scale in percent where that is not 100."""
+        scaled = f"x{round(100 * self.scale)}" if self.scale != 1 else ""
+        return self.variant.lower() + scaled
 
 
 _F, _M = "Female", "Male"
@@ -37,8 +39,9 @@ VOICES: dict[str, tuple[Voice, ...]] = {
         *(Voice(name, _M) for name in ("pablo", "Andy")),
         Voice("adam", _M, timbre="buzzy"),
         Voice("klatt4", _M, timbre="buzzy"),
-        *(Voice(name, _F) for name in ("f4", "Annie", "Andrea", "aunty", "steph")),
-        *(Voice(name, _F) for name in ("steph2", "shelby")),
+        *(Voice(name, _F) for name in ("f4", "Andrea", "aunty", "steph", "steph2", "shelby")),
+        Voice("Andrea", _F, scale=0.88),
+        Voice("f4", _F, scale=1.1),
         Voice("f2", _F, timbre="breathy"),
         Voice("f3", _F, timbre="breathy"),
         Voice("m1", _M, "Elderly", "trembling"),
@@ -50,7 +53,8 @@ VOICES: dict[str, tuple[Voice, ...]] = {
         Voice("m7", _M),
         Voice("pedro", _M),
         Voice("Alicia", _F, timbre="breathy"),
-        Voice("linda", _F),
+        # anika's and Annie's own pitch (290, 270 Hz) is a girl's; a longer tract brings it down.
+        Voice("anika", _F, scale=0.82),
         Voice("croak", _M, "Elderly", "trembling"),
         Voice("Alicia", None, "Child", scale=1.25),
     ),
@@ -60,7 +64,7 @@ VOICES: dict[str, tuple[Voice, ...]] = {
         Voice("victor", _M, timbre="breathy"),
         Voice("f5", _F, timbre="breathy"),
         Voice("belinda", _F),
-        Voice("steph3", _F),
+        Voice("Annie", _F, scale=0.85),
         Voice("grandpa", _M, "Elderly", "trembling"),
         Voice("grandma", _F, "Elderly", "trembling"),
         Voice("f5", None, "Child", scale=1.45),
