@@ -118,5 +118,7 @@ def _batches(
     for start in range(rank * size, count, size * world):
         chosen = rows[start : start + size]
         arrays = collate(data, chosen, pad=pad)
-        names = [ids[data.group_of(row[0][0])] for row in chosen]
+        # A row is named for its first group; a cut may have two groups, so its number is added.
+        first = [data.group_of(row[0][0]) for row in chosen]
+        names = [f"{ids[group]}-g{group}" for group in first]
         yield names, {name: torch.from_numpy(value) for name, value in arrays.items()}
