@@ -61,32 +61,30 @@ class GriffinLim:
     def __call__(self, mels: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         if not mels:
             return []
-        magnitude, angles = self._start(mels)
         with torch.inference_mode():
-            signal = self._invert(magnitude, angles)
+            signal = self._invert(*self._start(mels))
         hop = self.mel.hop_length
         # log_mel centres frame f on (f + 1/2) * hop; the centred transform used here on f * hop.
         first = self.margin * hop - hop // 2
         return [signal[i, first : first + len(mel) * hop] for i, mel in enumerate(mels)]
 
     def _start(self, mels: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Magnitudes and first phases (B, K, F + 2 * margin), zero outside each clip."""
+        """Magnitudes and first phases (B, F + 2 * margin, K), zero outside each clip."""
         device = mels[0].device
         bins = self.mel.n_fft // 2 + 1
-        frames = max(len(mel) for mel in mels) + 2 * self.margin
-        magnitude = torch.zeros(len(mels), bins, frames, device=device)
-        angles = torch.ones(len(mels), bins, frames, dtype=torch.complex64, device=device)
+        shape = len(mels), max(len(mel) for mel in mels) + 2 * self.margin, bins
+        magnitude = torch.zeros(shape, device=device)
+        phase = torch.zeros(shape, device=device)
         for i, mel in enumerate(mels):
             inside = slice(self.margin, self.margin + len(mel))
-            linear = self.inverse.to(device) @ torch.exp(mel.float()).T
-            magnitude[i, :, inside] = linear.clamp(min=0)
+            linear = torch.exp(mel.float()) @ self.inverse.T.to(device)
+            magnitude[i, inside] = linear.clamp(min=0)
             generator = torch.Generator().manual_seed(self.seed)
-            phase = torch.rand(len(mel), bins, generator=generator).T * (2 * torch.pi)
-            angles[i, :, inside] = torch.polar(torch.ones_like(phase), phase).to(device)
-        return magnitude, angles
+            phase[i, inside] = torch.rand(len(mel), bins, generator=generator).to(device)
+        return magnitude, phase * (2 * torch.pi)
 
-    def _invert(self, magnitude: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
-        """Signals (B, S) whose spectrum comes near ``magnitude`` (B, K, F)."""
+    def _invert(self, magnitude: torch.Tensor, phase: torch.Tensor) -> torch.Tensor:
+        """Signals (B, S) whose spectrum comes near ``magnitude`` (B, F, K)."""
         options: dict[str, Any] = {
             "n_fft": self.mel.n_fft,
             "hop_length": self.mel.hop_length,
@@ -94,14 +92,21 @@ class GriffinLim:
             "window": torch.hann_window(self.mel.win_length, device=magnitude.device),
         }
         weight = self.momentum / (1 + self.momentum)
-        previous = torch.zeros_like(angles)
+        spectrum = torch.polar(magnitude, phase)
+        previous: torch.Tensor | None = None
         for _ in range(self.iterations):
-            signal = torch.istft(magnitude * angles, **options)
-            rebuilt = torch.stft(signal, return_complex=True, **options)
-            angles = rebuilt - weight * previous
-            angles = angles / (angles.abs() + 1e-16)
+            # Frames before bins, as the transforms hold them in memory; and real arithmetic: the
+            # modulus and the quotient of complex tensors take several times as long.
+            signal = torch.istft(spectrum.transpose(1, 2), **options)
+            rebuilt = torch.stft(signal, return_complex=True, **options).transpose(1, 2)
+            moved = rebuilt if previous is None else rebuilt - weight * previous
+            parts = torch.view_as_real(moved)
+            real, imaginary = parts.unbind(-1)
+            power = (real * real).addcmul_(imaginary, imaginary)
+            scale = magnitude * torch.rsqrt(power + 1e-16)
+            spectrum = torch.view_as_complex(parts * scale[..., None])
             previous = rebuilt
-        return torch.istft(magnitude * angles, **options)
+        return torch.istft(spectrum.transpose(1, 2), **options)
 
 
 VOCODERS = {GriffinLim.name: GriffinLim}
