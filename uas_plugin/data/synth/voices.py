@@ -2,9 +2,9 @@
 
 A speaker is an espeak-ng variant, possibly with another length of the vocal tract (all resonances
 and the pitch scaled by ``scale``; far above 1 it makes a child's voice). Variants that share their
-formants (such as belinda and linda, or steph, steph2 and steph3) may not stand in two splits. Gender
-is as the variant's own file says and as its measured pitch agrees; age is as the file says (f1, m1,
-croak: 70; grandma: 90) or the name (grandpa).
+formants (such as belinda and linda, or steph, steph2 and steph3) may not stand in two splits.
+Gender is as the variant's own file says and as its measured pitch agrees; age is as the file says
+(f1, m1, croak: 70; grandma: 90) or the name (grandpa).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Voice:
 _F, _M = "Female", "Male"
 VOICES: dict[str, tuple[Voice, ...]] = {
     "train": (
-        *(Voice(name, _M) for name in ("m2", "m3", "m4", "m6", "m8", "Alex", "max", "norbert")),
+        *(Voice(name, _M) for name in ("m2", "m3", "m5", "m6", "m8", "Alex", "max", "norbert")),
         *(Voice(name, _M) for name in ("pablo", "Andy")),
         Voice("adam", _M, timbre="buzzy"),
         Voice("klatt4", _M, timbre="buzzy"),
@@ -59,12 +59,12 @@ VOICES: dict[str, tuple[Voice, ...]] = {
         Voice("Alicia", None, "Child", scale=1.25),
     ),
     "test": (
-        Voice("m5", _M),
+        Voice("m4", _M),
         Voice("Michael", _M),
         Voice("victor", _M, timbre="breathy"),
         Voice("f5", _F, timbre="breathy"),
         Voice("belinda", _F),
-        Voice("Annie", _F, scale=0.85),
+        Voice("Annie", _F, scale=0.92),
         Voice("grandpa", _M, "Elderly", "trembling"),
         Voice("grandma", _F, "Elderly", "trembling"),
         Voice("f5", None, "Child", scale=1.45),
@@ -77,7 +77,7 @@ AGE_WEIGHT = {"Adult": 1.0, "Elderly": 1.0, "Child": 0.9}
 # is the tilt of the spectrum (negative: soft voice, positive: pressed voice with added harmonics).
 MANNERS: dict[str, dict[str, Any]] = {
     "Neutral": {"rate": (155, 175), "pitch": (42, 52), "range": (40, 55), "level": (0.06, 0.08)},
-    "Happiness": {"rate": (190, 215), "pitch": (68, 80), "range": (85, 99), "level": (0.08, 0.10)},
+    "Happiness": {"rate": (190, 215), "pitch": (62, 72), "range": (85, 99), "level": (0.08, 0.10)},
     "Sadness": {"rate": (105, 125), "pitch": (18, 28), "range": (5, 15), "level": (0.03, 0.04)},
     "Anger": {"rate": (195, 225), "pitch": (34, 46), "range": (60, 75), "level": (0.14, 0.17)},
 }
@@ -100,7 +100,7 @@ def prosody_phrase(manner: dict[str, float]) -> str:
     words = []
     if manner["rate"] < 140 or manner["rate"] > 185:
         words.append("slow" if manner["rate"] < 140 else "fast")
-    if manner["pitch"] < 30 or manner["pitch"] > 65:
+    if manner["pitch"] < 30 or manner["pitch"] > 60:
         words.append("low" if manner["pitch"] < 30 else "high")
     if manner["level"] < 0.05 or manner["level"] > 0.12:
         words.append("soft" if manner["level"] < 0.05 else "loud")
