@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -181,3 +183,18 @@ def test_configuration_errors():
     config = ScoreConfig.from_mapping({"targets": {"mini": {"lm": {"qa": 0.6}}}})
     assert config.targets_of("mini") == {"lm.qa": 0.6}
     assert config.targets_of("other") == {}
+
+
+def test_scoring_needs_neither_torch_nor_lhotse(run):
+    code = (
+        "import sys; from uas_plugin.bin.score import main; main(sys.argv[1:]); "
+        "print([m for m in ('torch', 'lhotse', 'espnet2', 'transformers') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *run.score_arguments()],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"

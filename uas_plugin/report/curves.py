@@ -16,7 +16,16 @@ TRAININGS = {
     "audiollm": "AudioLLM",
 }
 #: What the machine did rather than what was learned.
-_LEFT_OUT = ("_time", "gpu_", "optim", "total_count", "clip", "loss_scale", "grad_norm")
+_LEFT_OUT = (
+    "_time",
+    "iter_epoch",
+    "gpu_",
+    "optim",
+    "total_count",
+    "clip",
+    "loss_scale",
+    "grad_norm",
+)
 
 Scalars = dict[str, dict[str, Series]]
 
