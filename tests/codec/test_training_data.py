@@ -77,6 +77,18 @@ def test_ids_beyond_the_codebook_name_the_cut(dump, tmp_path, decoder_values):
         prepare_features(dump / "cuts.jsonl.gz", tmp_path / "features", small)
 
 
+def test_unusable_clips_are_left_out_and_named(dump, tmp_path, config, caplog):
+    (tmp_path / "clip1.flac").write_bytes(b"no audio")
+    prepare_features(dump / "cuts.jsonl.gz", tmp_path / "features", config)
+    (shard,) = clips(tmp_path / "features")
+    assert shard.ids == ["clip0", "clip2"]
+    assert "clip1.flac" in caplog.text
+    for name in ("clip0", "clip2"):
+        (tmp_path / f"{name}.flac").unlink()
+    with pytest.raises(UASError, match="none of 3 clips can be used"):
+        prepare_features(dump / "cuts.jsonl.gz", tmp_path / "other", config)
+
+
 def dataset(features, config, **options):
     return CropDataset(features, config, BatchConfig(**options))
 

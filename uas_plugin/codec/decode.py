@@ -29,11 +29,14 @@ PEAK = 0.99  # loudest sample of a written file
 
 @dataclass(frozen=True)
 class DecodeOptions:
-    """``n_steps`` Euler steps; ``batch_size`` clips at a time; ``seed`` of the scores' controls."""
+    """``n_steps`` Euler steps; ``batch_size`` clips at a time; ``seed`` of the scores' controls;
+    ``temperature`` of the noise (None: the exported decoder's own).
+    """
 
     n_steps: int = 10
     batch_size: int = 16
     seed: int = 0
+    temperature: float | None = None
 
 
 def decode_options(section: Mapping[str, Any]) -> DecodeOptions:
@@ -189,6 +192,8 @@ def decode_set(
     """
     tokens = read_tokens(tokens_path)
     codec = load_codec(codec_dir, device=device)
+    if options.temperature is not None:
+        codec.temperature = options.temperature
     for name, ids in tokens.items():
         check_ids(ids, codec.codebook_size, f"clip {name}")
     key = _key(codec_dir, tokens_path, options, references)

@@ -24,7 +24,7 @@ DEFAULT_SAMPLING = {"temperature": 1.0, "seed": 0}
 
 def load_trained(exp_dir: str | os.PathLike[str]) -> TokenToMel:
     """The decoder of a finished training, rebuilt from what stands beside its weights."""
-    options, state = load_experiment(exp_dir)
+    options, state = load_experiment(Path(exp_dir))
     model = TokenToMel(decoder_config(options["model_conf"]))
     try:
         model.load_state_dict({key.removeprefix(PREFIX): value for key, value in state.items()})

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -35,6 +36,10 @@ INFO, STATS, CLIPS_PER_SHARD = "info.json", "stats.safetensors", 1000
 MIN_STD = 1e-2  # of a mel bin that never changes, in natural-log units
 
 
+class UnusableClip(UASError):
+    """A clip that training goes on without."""
+
+
 def check_ids(ids: np.ndarray, codebook_size: int, name: str) -> None:
     """Raise UASError, naming the clip, unless ``ids`` are 1-D integers in [0, codebook_size)."""
     if ids.ndim != 1 or (ids.size and not np.issubdtype(ids.dtype, np.integer)):
@@ -50,13 +55,20 @@ def clip_features(cut: Any, config: DecoderConfig) -> tuple[np.ndarray, np.ndarr
     """Tokens (N,) int32 and log-mel (F, M) float16 of a cut, F by the length rule.
 
     The few frames between the end of the audio and the end of the last token repeat the last one.
+
+    Raises:
+        UnusableClip: the audio cannot be read or is shorter than a frame.
+        UASError: a token id outside the codebook.
     """
     tokens = np.asarray(cut.load_tokens()).reshape(-1)
     check_ids(tokens, config.vocab_size, f"cut {cut.id}")
-    mel = audio_log_mel(load_audio(cut), SAMPLING_RATE, config.mel)
+    try:
+        mel = audio_log_mel(load_audio(cut), SAMPLING_RATE, config.mel)
+    except UASError as error:
+        raise UnusableClip(str(error)) from None
     frames = mel_frames(len(tokens), config.frame_rate, config.mel)
     if len(mel) == 0 or frames == 0:
-        raise UASError(f"cut {cut.id}: too short for a mel frame ({cut.duration} s)")
+        raise UnusableClip(f"cut {cut.id} is too short for a mel frame: {cut.duration} s")
     if frames > len(mel):
         mel = np.concatenate([mel, np.repeat(mel[-1:], frames - len(mel), axis=0)])
     return tokens.astype(np.int32), mel[:frames].astype(np.float16)
@@ -76,7 +88,7 @@ def prepare_features(cuts: Path, folder: Path, config: DecoderConfig) -> None:
     Finished shards of an interrupted run are kept; those of other inputs are removed.
 
     Raises:
-        UASError: a clip cannot be used (named), or there is none.
+        UASError: token ids outside the codebook, or no clip that can be used.
     """
     load_token_cuts(cuts)
     key, info = source_key(cuts, config), folder / INFO
@@ -109,13 +121,30 @@ def _write_shard(folder: Path, cuts: list[Any], config: DecoderConfig) -> None:
     temporary = folder.with_name(f".{os.getpid()}.tmp.{folder.name}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    pairs = [clip_features(cut, config) for cut in cuts]
+    pairs, ids = _usable(cuts, config)
     sizes = [[0, 0], *([len(tokens), len(mel)] for tokens, mel in pairs)]
     np.save(temporary / "tokens.npy", np.concatenate([tokens for tokens, _ in pairs]))
     np.save(temporary / "mel.npy", np.concatenate([mel for _, mel in pairs]))
     np.save(temporary / "offsets.npy", np.cumsum(np.array(sizes, dtype=np.int64), axis=0))
-    write_json(temporary / "ids.json", [cut.id for cut in cuts])
+    write_json(temporary / "ids.json", ids)
     os.replace(temporary, folder)
+
+
+def _usable(
+    cuts: list[Any], config: DecoderConfig
+) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[str]]:
+    """Features and ids of the clips that can be used; the others are named in the log."""
+    pairs, ids, reason = [], [], ""
+    for cut in cuts:
+        try:
+            pairs.append(clip_features(cut, config))
+            ids.append(cut.id)
+        except UnusableClip as error:
+            reason = str(error)
+            logging.warning("left out: %s", reason)
+    if not pairs:
+        raise UASError(f"none of {len(cuts)} clips can be used; the last: {reason}")
+    return pairs, ids
 
 
 def token_of_frame(num_tokens: int, frames: int) -> np.ndarray:

@@ -38,7 +38,7 @@ class GriffinLim:
     name = "griffin_lim"
 
     def __init__(
-        self, mel: MelConfig, *, iterations: int = 32, momentum: float = 0.5, seed: int = 0
+        self, mel: MelConfig, *, iterations: int = 16, momentum: float = 0.9, seed: int = 0
     ) -> None:
         if iterations < 1 or not 0 <= momentum < 1:
             raise UASError(

@@ -26,7 +26,7 @@ from uas_plugin.codec.features import INFO, prepare_features, read_stats, source
 from uas_plugin.data.tokens import read_token_info
 from uas_plugin.espnet.task import Batch, UASTask, rank_and_world
 
-VALID_STEPS = 4  # Euler steps behind the validation's mel distance
+VALID_STEPS = 2  # Euler steps behind the validation's mel distance
 WAIT_SECONDS = 3600  # for rank 0 to finish the features
 
 
@@ -37,9 +37,7 @@ class ESPnetCodec(AbsESPnetModel):
         super().__init__()
         self.model = model
 
-    def forward(
-        self, **batch: Any
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor]:
+    def forward(self, **batch: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor]:
         """Loss, statistics, weight (clips). Validation draws its noise from the batch's content."""
         batch.pop("utt_id", None)
         generator = None
