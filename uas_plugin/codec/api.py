@@ -120,8 +120,8 @@ class Codec:
         tokens = [self._checked(row, i) for i, row in enumerate(ids)]
         if not tokens:
             return []
-        given: Sequence[Prompt | None] = prompts or [None] * len(tokens)
-        known = [self._prompt(pair, i) for i, pair in enumerate(given)]
+        given: list[Prompt | None] = [None] * len(tokens)
+        known = [self._prompt(pair, i) for i, pair in enumerate(prompts or given)]
         tokens = [np.concatenate([p, t]) for (p, _), t in zip(known, tokens, strict=True)]
         frames = [self.num_frames(len(row)) for row in tokens]
         cut = [len(mel) for _, mel in known]
