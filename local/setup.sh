@@ -147,7 +147,7 @@ before=$(installed torch)
 extras="$(installed extras) $extras"
 mkdir -p "$venv"
 : >"$incomplete"
-rm -f "$marker"
+[ ! -e "$marker" ] || mv "$marker" "$marker.before"
 
 if [ ! -x "$venv/bin/python" ]; then
   say "making .venv with Python $python"
@@ -181,8 +181,18 @@ fi
 
 extras=$(tr ' ' '\n' <<<"$extras" | sed '/^$/d' | sort -u | paste -sd, -)
 say "installing uas_plugin[$extras] with torch for $torch"
-install ${torch_args[@]+"${torch_args[@]}"} --editable ".[$extras]" ||
+status=0
+install ${torch_args[@]+"${torch_args[@]}"} --editable ".[$extras]" || status=$?
+if [ "$status" -ne 0 ]; then
+  # uv ends with 1 before it changes anything: what was complete still is.
+  if [ "$status" -eq 1 ] && [ -e "$marker.before" ]; then
+    rm -f "$incomplete"
+    mv "$marker.before" "$marker"
+  fi
+  [[ ,$extras, != *,k2,* ]] ||
+    say "k2 wheels fit one torch version: put one for torch $torch_version into your find-links"
   die "the installation failed (reason above); run this again when it is mended"
+fi
 
 "$venv/bin/python" - <<'PYTHON' || die "the installed torch, torchaudio or uas_plugin does not load"
 from uas_plugin.compat import prepare_torchaudio
@@ -199,4 +209,5 @@ extras=${extras//,/ }
 torch=$torch
 MARKER
 mv "$marker.new" "$marker"
+rm -f "$marker.before"
 say "done. Activate with: source .venv/bin/activate    Check with: uas doctor"

@@ -30,7 +30,8 @@ case "$*" in
   *--dry-run*--torch-backend*) [ -n "$HAS_BACKEND" ] ;;
   *--dry-run*+cpu*) [ -n "$HAS_CPU_WHEEL" ] ;;
   *"pip install"*)
-    if [ "$DIE_AT" = install ]; then touch "$PWD/.venv/half"; kill -9 $PPID; fi ;;
+    if [ "$DIE_AT" = install ]; then touch "$PWD/.venv/half"; kill -9 $PPID; fi
+    exit "${UV_STATUS:-0}" ;;
 esac
 """
 
@@ -158,12 +159,23 @@ def test_killed_while_installing_starts_anew(checkout: Checkout) -> None:
     assert checkout.run().stderr == ""
 
 
-def test_failed_installation_is_told_and_not_marked(checkout: Checkout) -> None:
-    (checkout.folder / "tools/uv").write_text(FAKE_UV.replace("kill -9 $PPID", "exit 3"))
-    failed = checkout.run("--torch", "cpu", DIE_AT="install")
+@pytest.mark.parametrize("status", ["1", "2"])
+def test_failed_installation_is_told_and_not_marked(checkout: Checkout, status: str) -> None:
+    failed = checkout.run("--torch", "cpu", UV_STATUS=status)
     assert failed.returncode == 1
     assert "installation failed" in failed.stderr
     assert not checkout.marker.exists()
+
+
+def test_what_cannot_be_resolved_leaves_the_environment_usable(checkout: Checkout) -> None:
+    checkout.run("--torch", "cpu")
+    before = checkout.marker.read_text()
+    failed = checkout.run("--extra", "k2", UV_STATUS="1")
+    assert failed.returncode == 1
+    assert "k2 wheels fit one torch version" in failed.stderr
+    assert checkout.marker.read_text() == before
+    checkout.run()
+    assert checkout.log.read_text() == ""
 
 
 @pytest.mark.parametrize(
