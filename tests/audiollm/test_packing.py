@@ -83,6 +83,15 @@ def test_mixture_is_kept(data, mixture):
         assert abs(drawn - expected) <= slack
 
 
+def test_one_process_sees_every_row_and_several_share_them():
+    rows = [[[n, n + 1]] for n in range(23)]
+    assert [row for batch in packing.share_rows(rows, 3) for row in batch] == rows
+    shares = [list(packing.share_rows(rows, 3, rank=rank, world=2)) for rank in range(2)]
+    assert [[len(batch) for batch in share] for share in shares] == [[3, 3, 3]] * 2
+    seen = [row[0][0] for share in shares for batch in share for row in batch]
+    assert sorted(seen) == list(range(18))
+
+
 def test_unknown_task_is_named():
     with pytest.raises(UASError, match="Did you mean 'tts'"):
         packing.check_mixture({"ttss": 1.0})

@@ -108,6 +108,19 @@ def pack(
     yield from (row for _, row in opened)
 
 
+def share_rows(
+    rows: Sequence[Row], size: int, *, rank: int = 0, world: int = 1
+) -> Iterator[Sequence[Row]]:
+    """Batches of ``size`` rows for one of ``world`` processes.
+
+    Several processes get equally many full batches (an unequal count would leave one waiting for
+    the others' gradients); the rest of the pass is dropped. One process gets every row.
+    """
+    count = len(rows) if world == 1 else len(rows) // (size * world) * size * world
+    for start in range(rank * size, count, size * world):
+        yield rows[start : start + size]
+
+
 def collate(
     data: GroupDataset, rows: Sequence[Sequence[Unit]], *, pad: int
 ) -> dict[str, np.ndarray]:

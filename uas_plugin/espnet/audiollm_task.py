@@ -14,7 +14,7 @@ from espnet2.utils.types import str_or_none
 
 from uas_plugin.audiollm.dataset import GroupDataset
 from uas_plugin.audiollm.model import AudioLLM, load_codebook
-from uas_plugin.audiollm.packing import Row, collate, pack, plan_epoch, plan_valid
+from uas_plugin.audiollm.packing import Row, collate, pack, plan_epoch, plan_valid, share_rows
 from uas_plugin.audiollm.vocabulary import Vocabulary
 from uas_plugin.errors import UASError, suggest
 from uas_plugin.espnet.task import Batch, UASTask, rank_and_world
@@ -114,9 +114,7 @@ def _batches(
     data: GroupDataset, rows: list[Row], size: int, pad: int, rank: int, world: int
 ) -> Iterator[Batch]:
     ids = data.ids()
-    count = len(rows) if world == 1 else len(rows) // (size * world) * size * world
-    for start in range(rank * size, count, size * world):
-        chosen = rows[start : start + size]
+    for chosen in share_rows(rows, size, rank=rank, world=world):
         arrays = collate(data, chosen, pad=pad)
         # A row is named for its first group; a cut may have two groups, so its number is added.
         first = [data.group_of(row[0][0]) for row in chosen]
