@@ -14,8 +14,9 @@ import pytest
 
 from uas_plugin.atomic import read_jsonl
 from uas_plugin.audiollm.api import load_audiollm
-from uas_plugin.audiollm.build import build_lm_data
+from uas_plugin.audiollm.build import build_lm_data, find_codebook
 from uas_plugin.audiollm.decode import decode_dump, derangement
+from uas_plugin.audiollm.export import relative_folder
 from uas_plugin.audiollm.options import DecodeOptions, LMDataOptions, from_section
 from uas_plugin.bin.audiollm_export import main as export
 from uas_plugin.errors import UASError
@@ -164,6 +165,23 @@ def test_lm_data_counts_what_it_leaves_out(made, tmp_path):
     assert info["train"]["items_too_long"] > 0
     with pytest.raises(UASError, match="no item is left"):
         build_lm_data(dump, made.text_dir, tmp_path / "lm2", LMDataOptions(max_tokens=4))
+
+
+def test_codebook_is_found_in_an_export(tmp_path):
+    from safetensors.numpy import save_file
+
+    weights = {"codebook.weight": np.arange(12.0).reshape(4, 3), "ema_weight": np.zeros((4, 3))}
+    save_file(weights, tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(find_codebook(tmp_path, 4), weights["codebook.weight"])
+    assert find_codebook(tmp_path, 5) is None
+    assert find_codebook(tmp_path / "none", 4) is None
+
+
+def test_tokenizer_is_named_as_seen_from_the_export(tmp_path):
+    (tmp_path / "tokenizer").mkdir()
+    name = relative_folder(str(tmp_path / "tokenizer"), tmp_path / "audiollm" / "export")
+    assert name == "../../tokenizer"
+    assert relative_folder("owner/model", tmp_path) == "owner/model"
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def find_codebook(tokenizer: str | os.PathLike[str], size: int) -> np.ndarray | 
 
     with safe_open(path, framework="np") as tensors:
         for name in tensors.keys():  # noqa: SIM118  (no mapping)
-            if "codebook" in name.rsplit(".", 2)[-2:] or name.endswith("codebook"):
+            if name.removesuffix(".weight").rsplit(".")[-1] == "codebook":
                 value = tensors.get_tensor(name)
                 if value.ndim == 2 and value.shape[0] == size:
                     return value.astype(np.float32)

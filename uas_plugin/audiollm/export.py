@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import tempfile
@@ -32,6 +33,13 @@ def load_trained(exp_dir: str | os.PathLike[str], vocabulary: Vocabulary) -> Aud
     return model.eval()
 
 
+def relative_folder(name: str | None, start: Path) -> str | None:
+    """A folder's path as seen from ``start``, so that both can move together; else ``name``."""
+    if name is None or not Path(name).is_dir():
+        return name
+    return os.path.relpath(Path(name).resolve(), start.resolve())
+
+
 def export_audiollm(
     exp_dir: str | os.PathLike[str],
     vocab: str | os.PathLike[str],
@@ -56,7 +64,9 @@ def export_audiollm(
     with tempfile.TemporaryDirectory(dir=output, prefix=".tmp.") as temporary:
         folder = Path(temporary)
         lm.save_pretrained(folder, safe_serialization=True)
-        vocabulary.save(folder / "vocab.json")
+        dataclasses.replace(
+            vocabulary, tokenizer=relative_folder(vocabulary.tokenizer, output)
+        ).save(folder / "vocab.json")
         shutil.copyfile(text.path, folder / MODEL_NAME)
         missing = [name for name in FILES if not (folder / name).exists()]
         if missing:
