@@ -10,7 +10,7 @@ from typing import Any
 from uas_plugin.config.keys import check_keys, dotted_keys, merged, nearest_key, set_key
 from uas_plugin.errors import UASError, suggest
 
-PRESET_GROUPS = ("corpus", "size")
+PRESET_GROUPS = ("corpus", "size", "corpus_size")
 """Groups whose files write over other groups (``@package _global_``)."""
 
 

@@ -49,12 +49,12 @@ rule ablation_score:
         runtime=30,
     shell:
         "(out=$EXP/ablations/{wildcards.ablation}; dump=$DUMP/ablations/{wildcards.ablation};"
-        " uas_bin tokenizer_export --model $out/tokenizer --output_dir $out/tokenizer/export;"
-        " uas_bin tokenizer_dump --config {input.dump} --tokenizer $out/tokenizer/export"
-        " --cuts {input.cuts} --output_dir $dump/tokenizer/test;"
-        " uas_bin tokenizer_dump --merge true --output_dir $dump/tokenizer/test;"
-        ' read="uas_bin tokenizer_decode --model $out/tokenizer'
-        ' --tokens $dump/tokenizer/test --output"; decoded=$out/tokenizer/decode;'
-        " $read $decoded/test.jsonl; $read $decoded/test_shuffled.jsonl --control shuffled;"
-        " uas_bin score --ablation --config {input.score} --data_dir $DATA --dump_dir $dump"
+        ' read="tokenizer_decode --model $out/tokenizer --tokens $dump/tokenizer/test";'
+        " uas_bin chain tokenizer_export --model $out/tokenizer --output_dir $out/tokenizer/export"
+        " -- tokenizer_dump --config {input.dump} --tokenizer $out/tokenizer/export"
+        " --cuts {input.cuts} --output_dir $dump/tokenizer/test"
+        " -- tokenizer_dump --merge true --output_dir $dump/tokenizer/test"
+        " -- $read --output $out/tokenizer/decode/test.jsonl"
+        " -- $read --output $out/tokenizer/decode/test_shuffled.jsonl --control shuffled"
+        " -- score --ablation --config {input.score} --data_dir $DATA --dump_dir $dump"
         " --exp_dir $out --output_dir $out) > {log} 2>&1"

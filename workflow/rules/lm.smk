@@ -131,8 +131,8 @@ rule tokenizer_decode:
         runtime=30,
     shell:
         "(out=$EXP/tokenizer/decode;"
-        ' read="uas_bin tokenizer_decode --model $EXP/tokenizer --output";'
-        " $read $out/test.jsonl --tokens {input.tokens};"
-        " $read $out/test_shuffled.jsonl --tokens {input.tokens} --control shuffled;"
-        " $read $out/tts.jsonl --tokens {input.tts};"
-        " $read $out/recon.jsonl --wav_scp {input.recon}) > {log} 2>&1"
+        ' read="tokenizer_decode --model $EXP/tokenizer --output";'
+        " uas_bin chain $read $out/test.jsonl --tokens {input.tokens}"
+        " -- $read $out/test_shuffled.jsonl --tokens {input.tokens} --control shuffled"
+        " -- $read $out/tts.jsonl --tokens {input.tts}"
+        " -- $read $out/recon.jsonl --wav_scp {input.recon}) > {log} 2>&1"

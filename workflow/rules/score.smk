@@ -31,7 +31,6 @@ rule score:
         mem_mb=2000,
         runtime=20,
     shell:
-        "(uas_bin score --config {input.config} --data_dir $DATA --dump_dir $DUMP"
-        " --exp_dir $EXP --output_dir $EXP/score;"
-        " uas_bin results --recipe_dir $RECIPE --exp_root $EXP_ROOT"
-        " --output $RESULTS) > {log} 2>&1"
+        "uas_bin chain score --config {input.config} --data_dir $DATA --dump_dir $DUMP"
+        " --exp_dir $EXP --output_dir $EXP/score"
+        " -- results --recipe_dir $RECIPE --exp_root $EXP_ROOT --output $RESULTS > {log} 2>&1"

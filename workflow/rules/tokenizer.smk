@@ -54,9 +54,10 @@ rule codebook:
         runtime=20,
     shell:
         "(export OMP_NUM_THREADS=2;"
-        ' make="uas_bin tokenizer_codebook --config {input.config}'
-        ' --model $EXP/tokenizer_align --cuts {input.cuts} --output";'
-        " $make {output.trained}; $make {output.untrained} --untrained true) > {log} 2>&1"
+        ' make="tokenizer_codebook --config {input.config} --model $EXP/tokenizer_align'
+        ' --cuts {input.cuts} --output";'
+        " uas_bin chain $make {output.trained} -- $make {output.untrained} --untrained true)"
+        " > {log} 2>&1"
 
 
 rule tokenizer_train:
@@ -99,7 +100,6 @@ rule tokenizer_export:
         mem_mb=2000,
         runtime=10,
     shell:
-        '(make="uas_bin tokenizer_export --model $EXP/tokenizer";'
-        " $make --output_dir $EXP/tokenizer/export;"
-        " $make --weights {input.untrained} --output_dir $EXP/tokenizer_untrained/export)"
-        " > {log} 2>&1"
+        '(make="tokenizer_export --model $EXP/tokenizer --output_dir";'
+        " uas_bin chain $make $EXP/tokenizer/export"
+        " -- $make $EXP/tokenizer_untrained/export --weights {input.untrained}) > {log} 2>&1"

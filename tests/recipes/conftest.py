@@ -1,0 +1,94 @@
+"""The smoke run: all ten stages on two minutes of audio, made once for all tests of this folder."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RUN_SH = ROOT / "egs" / "mini" / "uas1" / "run.sh"
+
+
+@dataclass
+class SmokeRun:
+    """Folders of a smoke run, and calls of run.sh on them."""
+
+    base: Path
+    output: str = ""
+
+    @property
+    def data(self) -> Path:
+        return self.base / "data" / "mini"
+
+    @property
+    def dump(self) -> Path:
+        return self.base / "dump" / "mini"
+
+    @property
+    def exp(self) -> Path:
+        return self.base / "exp" / "mini"
+
+    def command(self, *words: str) -> list[str]:
+        folders = [f"--{name}dir={self.base / name}" for name in ("data", "dump", "exp")]
+        return [str(RUN_SH), "size=smoke", *folders, *words]
+
+    def run(self, *words: str) -> str:
+        """Call run.sh to its end; its output. Fails the test when run.sh fails."""
+        result = subprocess.run(
+            self.command(*words), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        assert result.returncode == 0, result.stdout
+        return result.stdout
+
+    def kill(self, sign: Callable[[], bool], *words: str, limit: float = 300.0) -> None:
+        """Call run.sh and SIGKILL it with all its children as soon as ``sign()`` is true."""
+        log = self.base / "killed.log"
+        with open(log, "w") as stream:
+            process = subprocess.Popen(
+                self.command(*words), stdout=stream, stderr=stream, start_new_session=True
+            )
+            end = time.monotonic() + limit
+            while not sign():
+                assert process.poll() is None, f"ended before the kill:\n{log.read_text()}"
+                assert time.monotonic() < end, f"no sign to kill at:\n{log.read_text()}"
+                time.sleep(0.02)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def copy(self, base: Path, *without: str) -> SmokeRun:
+        """A copy of the run (times kept), less the paths ``without`` (relative to the base)."""
+        shutil.copytree(self.base, base, symlinks=True)
+        for name in without:
+            path = base / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return SmokeRun(base)
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> SmokeRun:
+    """A finished smoke run. Tests must leave it as it is (copy it).
+
+    Workers of pytest-xdist share one: the first that comes makes it, the others wait.
+    """
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    run = SmokeRun(base / "smoke")
+    run.base.mkdir(exist_ok=True)
+    printed = base / "smoke.output"
+    with open(base / "smoke.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not printed.exists():
+            output = run.run()
+            printed.write_text(output)
+    run.output = printed.read_text()
+    return run

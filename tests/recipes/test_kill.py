@@ -1,0 +1,135 @@
+"""SIGKILL in a stage, then the same command again: the result is that of a run left alone.
+
+Each test takes the finished smoke run, removes what one stage made, kills that stage at work and
+starts it again. Stages before it are shared, so equal outputs here mean equal outputs at the end.
+"""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+def stage(number: int) -> tuple[str, ...]:
+    return ("--stage", str(number), "--stop_stage", str(number))
+
+
+def weights(folder: Path) -> dict[str, bytes]:
+    """Bytes of every tensor of an exported model."""
+    from safetensors.numpy import load_file
+
+    tensors = load_file(folder / "model.safetensors")
+    assert tensors
+    return {name: value.tobytes() for name, value in tensors.items()}
+
+
+def rows(path: Path) -> list[dict]:
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert lines
+    return lines
+
+
+def test_data(smoke, tmp_path: Path) -> None:
+    run = smoke.copy(tmp_path / "run", "data")
+    run.kill(lambda: len(list(run.data.glob("audio/**/*.flac"))) >= 3, *stage(1))
+    assert not (run.data / "info.json").exists()
+    run.run(*stage(1))
+    for part in ("train", "dev", "test"):
+        ours, theirs = (
+            gzip.decompress((r.data / part / "cuts.jsonl.gz").read_bytes())
+            .decode()
+            .replace(str(r.base), "")
+            for r in (run, smoke)
+        )
+        assert ours == theirs
+    wavs = sorted(p.relative_to(smoke.data) for p in smoke.data.rglob("*.flac"))
+    assert wavs == sorted(p.relative_to(run.data) for p in run.data.rglob("*.flac"))
+    assert all((run.data / w).read_bytes() == (smoke.data / w).read_bytes() for w in wavs)
+
+
+def test_tokenizer_training_and_dump(smoke, tmp_path: Path) -> None:
+    gone = [f"exp/mini/tokenizer{x}" for x in ("", "_align", "_codebook", "_untrained")]
+    run = smoke.copy(
+        tmp_path / "run", *gone, "dump/mini/tokenizer", "dump/mini/tokenizer_untrained"
+    )
+    run.kill(lambda: (run.exp / "tokenizer_align" / "checkpoint.pth").exists(), *stage(3))
+    run.kill(lambda: (run.exp / "tokenizer" / "checkpoint.pth").exists(), *stage(3))
+    run.run(*stage(3))
+    for tok in ("tokenizer", "tokenizer_untrained"):
+        assert weights(run.exp / tok / "export") == weights(smoke.exp / tok / "export")
+
+    def shards() -> list[Path]:
+        return list(run.dump.glob("tokenizer*/*/shard.*/info.json"))
+
+    run.kill(lambda: len(shards()) >= 1, *stage(4))
+    kept = {path: path.stat().st_mtime_ns for path in shards()}
+    run.run(*stage(4))
+    assert any(path.stat().st_mtime_ns == time for path, time in kept.items()), "all made again"
+    for part in ("train", "dev", "test"):
+        ours, theirs = (r.dump / "tokenizer" / part / "token" for r in (run, smoke))
+        assert ours.read_text() == theirs.read_text()
+
+
+def test_audiollm_training(smoke, tmp_path: Path) -> None:
+    run = smoke.copy(tmp_path / "run", "exp/mini/audiollm")
+    run.kill(lambda: (run.exp / "audiollm" / "checkpoint.pth").exists(), *stage(7))
+    run.run(*stage(7))
+    log = (run.exp / "logs" / "audiollm_train.log").read_text()
+    assert "resumed" in log
+    assert weights(run.exp / "audiollm" / "export") == weights(smoke.exp / "audiollm" / "export")
+
+
+def test_decoding_and_scoring(smoke, tmp_path: Path) -> None:
+    gone = [
+        f"exp/mini/{x}" for x in ("audiollm/decode", "tokenizer/decode", "codec/decode", "score")
+    ]
+    run = smoke.copy(tmp_path / "run", *gone)
+    decoded = run.exp / "audiollm" / "decode" / "test"
+    run.kill(lambda: bool(list(decoded.glob("*.jsonl"))), *stage(8))
+    run.run(*stage(8))
+    names = sorted(path.name for path in (smoke.exp / "audiollm/decode/test").glob("*.jsonl"))
+    assert names == sorted(path.name for path in decoded.glob("*.jsonl"))
+    for name in names:
+        assert rows(decoded / name) == rows(smoke.exp / "audiollm/decode/test" / name)
+    for path in (smoke.exp / "tokenizer" / "decode").glob("*.jsonl"):
+        assert rows(run.exp / "tokenizer" / "decode" / path.name) == rows(path)
+
+    run.kill(lambda: (run.exp / "logs" / "score.log").stat().st_mtime > begun(run), *stage(9))
+    run.run(*stage(9))
+    ours, theirs = (json.loads((r.exp / "score" / "scores.json").read_text()) for r in (run, smoke))
+    for scores in (ours, theirs):
+        scores.pop("provenance")
+    assert ours == theirs
+
+
+def begun(run) -> float:
+    """When the call of run.sh that is to be killed began."""
+    return (run.base / "killed.log").stat().st_ctime
+
+
+def test_a_lock_left_by_a_kill_does_not_block(smoke, tmp_path: Path) -> None:
+    """Also: while the killed call's run is alive, a second one is refused."""
+    import subprocess
+    import time
+
+    run = smoke.copy(tmp_path / "run", "exp/mini/text")
+    first = subprocess.Popen(run.command(*stage(2)), start_new_session=True)
+    try:
+        deadline = time.monotonic() + 60
+        while not (run.exp / "logs" / "text.log").stat().st_mtime > time.time() - 5:
+            assert time.monotonic() < deadline and first.poll() is None
+            time.sleep(0.02)
+        second = subprocess.run(run.command(*stage(2)), capture_output=True, text=True)
+        assert second.returncode == 2 and "another run of" in second.stderr
+    finally:
+        import os
+        import signal
+
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
+    run.run(*stage(2))
+    ours, theirs = (r.exp / "text" / "bpe.model" for r in (run, smoke))
+    assert ours.read_bytes() == theirs.read_bytes()
