@@ -182,7 +182,9 @@ fi
 extras=$(tr ' ' '\n' <<<"$extras" | sed '/^$/d' | sort -u | paste -sd, -)
 say "installing uas_plugin[$extras] with torch for $torch"
 status=0
-install ${torch_args[@]+"${torch_args[@]}"} --editable ".[$extras]" || status=$?
+# Compiled now, once: every stage is a process of its own, and some systems forbid Python to write
+# bytecode later, which makes each of them compile its imports again (about 10 s with ESPnet).
+install ${torch_args[@]+"${torch_args[@]}"} --compile-bytecode --editable ".[$extras]" || status=$?
 if [ "$status" -ne 0 ]; then
   # uv ends with 1 before it changes anything: what was complete still is.
   if [ "$status" -eq 1 ] && [ -e "$marker.before" ]; then
