@@ -87,7 +87,6 @@ class AudioLLM(nn.Module):
     Args:
         vocabulary: ids; its size is the model's.
         codebook: ``(K, C)`` of the audio tokenizer, to start the audio embeddings from.
-        z_loss: weight of the squared log-partition (0 = off).
         task_weights: loss weight of a task's tokens, 1 where not given.
         **shape: as :func:`qwen2_config`.
     """

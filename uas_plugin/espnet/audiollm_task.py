@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import functools
+import inspect
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from espnet2.torch_utils.device_funcs import force_gatherable
 from espnet2.train.abs_espnet_model import AbsESPnetModel
 from espnet2.utils.types import str_or_none
 
 from uas_plugin.audiollm.dataset import GroupDataset
-from uas_plugin.audiollm.model import AudioLLM, load_codebook
+from uas_plugin.audiollm.model import AudioLLM, load_codebook, qwen2_config
 from uas_plugin.audiollm.packing import Row, collate, pack, plan_epoch, plan_valid, share_rows
 from uas_plugin.audiollm.vocabulary import Vocabulary
 from uas_plugin.errors import UASError, suggest
@@ -24,6 +26,9 @@ BATCH_DEFAULTS: dict[str, Any] = {
     "rows": 3,
     "mixture": {"uas": 1.0, "asr": 1.0, "qa": 1.0, "tts": 1.0},
 }
+
+
+MODEL_OPTIONS = (*inspect.signature(qwen2_config).parameters, "task_weights", "init_codebook")
 
 
 class ESPnetAudioLLM(AbsESPnetModel):
@@ -40,7 +45,8 @@ class ESPnetAudioLLM(AbsESPnetModel):
 
         ``utt_id``: names that ESPnet's trainer adds.
         """
-        return self.model(**batch)
+        loss, stats, weight = self.model(**batch)
+        return force_gatherable((loss, stats, weight), loss.device)
 
     def collect_feats(self, tokens: torch.Tensor, **_others: torch.Tensor) -> dict[str, Any]:
         """The ids of the rows: (B, L, 1)."""
@@ -72,14 +78,12 @@ class AudioLLMTask(UASTask):
         conf = dict(args.model_conf)
         use_codebook = conf.pop("init_codebook", True)
         codebook = load_codebook(Path(args.vocab).with_name("codebook.npy"))
-        try:
-            model = AudioLLM(
-                vocabulary=Vocabulary.load(args.vocab),
-                codebook=codebook if use_codebook else None,
-                **conf,
-            )
-        except TypeError as error:
-            raise UASError(f"lm.model: {error}") from None
+        _check_keys("lm.model", conf, MODEL_OPTIONS)
+        model = AudioLLM(
+            vocabulary=Vocabulary.load(args.vocab),
+            codebook=codebook if use_codebook else None,
+            **conf,
+        )
         return ESPnetAudioLLM(model)
 
     @classmethod
@@ -103,10 +107,14 @@ class AudioLLMTask(UASTask):
         return _batches(data, rows, conf["rows"], Vocabulary.load(args.vocab).pad, rank, world)
 
 
-def _batch_options(given: dict[str, Any]) -> dict[str, Any]:
+def _check_keys(name: str, given: dict[str, Any], known: Iterable[str]) -> None:
     for key in given:
-        if key not in BATCH_DEFAULTS:
-            raise UASError(f"lm.batch: unknown key '{key}'.{suggest(key, BATCH_DEFAULTS)}")
+        if key not in known:
+            raise UASError(f"{name}: unknown key '{key}'.{suggest(key, known)}")
+
+
+def _batch_options(given: dict[str, Any]) -> dict[str, Any]:
+    _check_keys("lm.batch", given, BATCH_DEFAULTS)
     return {**BATCH_DEFAULTS, **given}
 
 
