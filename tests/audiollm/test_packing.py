@@ -168,6 +168,25 @@ def test_loss_is_the_mean_over_answers(data, made, tiny):
     assert set(stats) == {"loss", "acc"} | {f"{k}_{t}" for k in ("loss", "acc") for t in TASKS}
 
 
+def test_noise_touches_heard_tokens_only(data, made):
+    _, rows = rows_of(data)
+    clean = packing.collate(data, rows[:8], pad=made.vocabulary.pad)
+    noisy = {name: value.copy() for name, value in clean.items()}
+    start = made.vocabulary.audio_start
+    rng = np.random.default_rng(0)
+    packing.corrupt_audio(noisy, 0.3, audio_start=start, size=64, rng=rng)
+    changed = noisy["tokens"] != clean["tokens"]
+    heard = (clean["items"] == 0) & (clean["tokens"] >= start)
+    assert not changed[~heard].any()
+    assert noisy["tokens"][heard].min() >= start
+    assert noisy["tokens"].max() < made.vocabulary.size
+    # One in 64 random codes is the right one; five standard deviations.
+    expected = 0.3 * 63 / 64
+    assert abs(changed[heard].mean() - expected) < 5 * (0.3 * 0.7 / heard.sum()) ** 0.5
+    for name in ("labels", "positions", "items", "units", "tasks"):
+        np.testing.assert_array_equal(noisy[name], clean[name])
+
+
 def test_validation_has_one_item_a_task(made):
     data = GroupDataset(made.lm / "dev")
     for prefix, *items in packing.plan_valid(data, row_tokens=256):

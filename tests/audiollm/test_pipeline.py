@@ -15,6 +15,8 @@ import pytest
 from uas_plugin.atomic import read_jsonl
 from uas_plugin.audiollm.api import load_audiollm
 from uas_plugin.audiollm.build import build_lm_data, find_codebook
+from uas_plugin.audiollm.chat import TASKS
+from uas_plugin.audiollm.dataset import GroupDataset
 from uas_plugin.audiollm.decode import decode_dump, derangement
 from uas_plugin.audiollm.export import relative_folder
 from uas_plugin.audiollm.options import DecodeOptions, LMDataOptions, from_section
@@ -165,6 +167,20 @@ def test_lm_data_counts_what_it_leaves_out(made, tmp_path):
     assert info["train"]["items_too_long"] > 0
     with pytest.raises(UASError, match="no item is left"):
         build_lm_data(dump, made.text_dir, tmp_path / "lm2", LMDataOptions(max_tokens=4))
+
+
+def test_some_clips_are_also_shown_without_audio(made, tmp_path):
+    options = LMDataOptions(max_tokens=256, no_audio=0.25)
+    info = build_lm_data(made.dump, made.text_dir, tmp_path, options)["train"]
+    data = GroupDataset(tmp_path / "train")
+    bos = made.vocabulary.audio_bos
+    without = [
+        group
+        for group in data
+        if data.task(group[1]) != 1 + TASKS.index("tts") and bos not in data.segment(group[0])[0]
+    ]
+    assert 0.1 * 160 < len(without) < 0.4 * 160
+    assert info["groups"] == len(data) == 240 + len(without)
 
 
 def test_codebook_is_found_in_an_export(tmp_path):

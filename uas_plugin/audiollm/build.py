@@ -50,7 +50,14 @@ class ItemMaker:
     def _example(self, messages: Any, **answer: Any) -> Example:
         return encode_example(messages, self.vocabulary, self.text, **answer)
 
-    def listening(self, cut: Any, codes: np.ndarray) -> Items:
+    def groups(self, cut: Any, codes: np.ndarray) -> list[Items]:
+        """The groups of a cut: about its audio, for some cuts the same without it, and speech."""
+        groups = [self.listening(cut, codes), self.speaking(cut, codes)]
+        if seeded("no_audio", self.options.seed, cut.id).random() < self.options.no_audio:
+            groups.append(self.listening(cut, None))
+        return groups
+
+    def listening(self, cut: Any, codes: np.ndarray | None) -> Items:
         """Items about the audio: schema, transcription (where there is one), questions."""
         target, said = uas_target(cut), asr_target(cut)
         items: Items = []
@@ -98,7 +105,7 @@ def write_set(
             if codes is None or not len(codes):
                 no_tokens += 1
                 continue
-            for items in (maker.listening(cut, codes), maker.speaking(cut, codes)):
+            for items in maker.groups(cut, codes):
                 fitting = [
                     (task, e)
                     for task, e in items

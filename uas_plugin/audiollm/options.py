@@ -79,11 +79,14 @@ class LMDataOptions:
 
     Args:
         seed: of the drawn options and prompts. prompt_variants: prompts in use per task.
+        no_audio: share of the clips whose items are also shown without audio, so that the no-audio
+        control is what the model expects of any clip, and not a form it never met.
         max_tokens: a group whose prefix and one item are longer is left out (and counted).
     """
 
     seed: int = 0
     prompt_variants: int = 3
+    no_audio: float = 0.0
     max_tokens: int = 1024
     qa: QAOptions = field(default_factory=QAOptions)
     tts: TTSOptions = field(default_factory=TTSOptions)

@@ -20,6 +20,27 @@ Unit = list[int]  # segment numbers, the prefix first
 Row = list[Unit]
 
 
+def corrupt_audio(
+    batch: dict[str, np.ndarray],
+    share: float,
+    *,
+    audio_start: int,
+    size: int,
+    rng: np.random.Generator,
+) -> None:
+    """Replace ``share`` of the heard audio tokens by random codes, in place.
+
+    A few hundred clips are soon learned by heart; with some codes wrong at each visit, the model
+    has to listen to the others. Answers stay as they are.
+
+    Args:
+        audio_start: id of codebook entry 0. size: codebook entries.
+    """
+    heard = (batch["items"] == 0) & (batch["tokens"] >= audio_start)
+    wrong = heard & (rng.random(heard.shape) < share)
+    batch["tokens"][wrong] = audio_start + rng.integers(size, size=int(wrong.sum()))
+
+
 def check_mixture(mixture: Mapping[str, float]) -> dict[str, float]:
     """A weight for every task.
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import functools
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from espnet2.torch_utils.device_funcs import force_gatherable
 from espnet2.train.abs_espnet_model import AbsESPnetModel
@@ -16,7 +17,15 @@ from espnet2.utils.types import str_or_none
 
 from uas_plugin.audiollm.dataset import GroupDataset
 from uas_plugin.audiollm.model import AudioLLM, load_codebook, qwen2_config
-from uas_plugin.audiollm.packing import Row, collate, pack, plan_epoch, plan_valid, share_rows
+from uas_plugin.audiollm.packing import (
+    Row,
+    collate,
+    corrupt_audio,
+    pack,
+    plan_epoch,
+    plan_valid,
+    share_rows,
+)
 from uas_plugin.audiollm.vocabulary import Vocabulary
 from uas_plugin.errors import UASError, suggest
 from uas_plugin.espnet.task import Batch, UASTask, rank_and_world
@@ -24,6 +33,7 @@ from uas_plugin.espnet.task import Batch, UASTask, rank_and_world
 BATCH_DEFAULTS: dict[str, Any] = {
     "row_tokens": 512,
     "rows": 3,
+    "code_noise": 0.0,
     "mixture": {"uas": 1.0, "asr": 1.0, "qa": 1.0, "tts": 1.0},
 }
 
@@ -104,7 +114,12 @@ class AudioLLMTask(UASTask):
             units = plan_valid(data, row_tokens=conf["row_tokens"])
         rank, world = rank_and_world() if train else (0, 1)
         rows = list(pack(data, units, row_tokens=conf["row_tokens"]))
-        return _batches(data, rows, conf["rows"], Vocabulary.load(args.vocab).pad, rank, world)
+        shared = share_rows(rows, conf["rows"], rank=rank, world=world)
+        vocabulary = Vocabulary.load(args.vocab)
+        if not train or not conf["code_noise"]:
+            return _batches(data, shared, vocabulary)
+        rng = np.random.default_rng((args.seed, epoch, rank))
+        return _batches(data, shared, vocabulary, conf["code_noise"], rng)
 
 
 def _check_keys(name: str, given: dict[str, Any], known: Iterable[str]) -> None:
@@ -119,11 +134,18 @@ def _batch_options(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _batches(
-    data: GroupDataset, rows: list[Row], size: int, pad: int, rank: int, world: int
+    data: GroupDataset,
+    shared: Iterable[Sequence[Row]],
+    vocabulary: Vocabulary,
+    noise: float = 0.0,
+    rng: np.random.Generator | None = None,
 ) -> Iterator[Batch]:
     ids = data.ids()
-    for chosen in share_rows(rows, size, rank=rank, world=world):
-        arrays = collate(data, chosen, pad=pad)
+    for chosen in shared:
+        arrays = collate(data, chosen, pad=vocabulary.pad)
+        if rng is not None:
+            start, size = vocabulary.audio_start, vocabulary.codebook_size
+            corrupt_audio(arrays, noise, audio_start=start, size=size, rng=rng)
         # A row is named for its first group; a cut may have two groups, so its number is added.
         first = [data.group_of(row[0][0]) for row in chosen]
         names = [f"{ids[group]}-g{group}" for group in first]
