@@ -20,4 +20,7 @@ if command -v flock >/dev/null; then flock -s 8; fi
 # with it every figure, depends on them. The token decoder and the AudioLLM need only the tokens, so
 # on two cores they train side by side on one thread each; rules that take more say so.
 export OMP_NUM_THREADS=1
+# Threads that wait must sleep: spinning ones starve each other as soon as the machine does something
+# else too (two threads took 20 times as long beside one busy process, and sleep costs nothing alone).
+export OMP_WAIT_POLICY=PASSIVE
 export LC_ALL=C.UTF-8 PYTHONHASHSEED=0 TOKENIZERS_PARALLELISM=false
