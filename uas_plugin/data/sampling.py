@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +86,12 @@ def one_pass(
 
 
 def _fitting(cuts: CutSet, max_cut: float) -> CutSet:
-    return cuts.filter(lambda cut: MIN_CUT <= cut.duration <= max_cut)
+    # A named function: loader processes must be able to unpickle it.
+    return cuts.filter(functools.partial(_fits, max_cut=max_cut))
+
+
+def _fits(cut: Any, max_cut: float) -> bool:
+    return MIN_CUT <= cut.duration <= max_cut
 
 
 def loaded(dataset: Any, sampler: Any, num_workers: int = 0) -> Iterator[Any]:
