@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 RUN_SH = ROOT / "egs" / "mini" / "uas1" / "run.sh"
+KILLED_LOG = "killed.log"
 
 
 @dataclass
@@ -51,7 +53,7 @@ class SmokeRun:
 
     def kill(self, sign: Callable[[], bool], *words: str, limit: float = 300.0) -> None:
         """Call run.sh and SIGKILL it with all its children as soon as ``sign()`` is true."""
-        log = self.base / "killed.log"
+        log = self.base / KILLED_LOG
         with open(log, "w") as stream:
             process = subprocess.Popen(
                 self.command(*words), stdout=stream, stderr=stream, start_new_session=True
@@ -63,6 +65,10 @@ class SmokeRun:
                 time.sleep(0.02)
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+    def said(self, pattern: str) -> bool:
+        """Whether the call that is to be killed has printed this."""
+        return re.search(pattern, (self.base / KILLED_LOG).read_text()) is not None
 
     def copy(self, base: Path, *without: str) -> SmokeRun:
         """A copy of the run (times kept), less the paths ``without`` (relative to the base)."""

@@ -3,6 +3,7 @@
 import fcntl
 import io
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -179,7 +180,8 @@ def test_one_run_at_a_time(tmp_path: Path) -> None:
 
 def test_a_job_that_outlived_its_run_is_seen(tmp_path: Path) -> None:
     (tmp_path / JOBS_LOCK).touch()
-    holder = subprocess.Popen(["flock", "-s", str(tmp_path / JOBS_LOCK), "sleep", "30"])
+    command = ["flock", "-s", str(tmp_path / JOBS_LOCK), "sleep", "30"]
+    holder = subprocess.Popen(command, start_new_session=True)
     try:
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
@@ -192,7 +194,7 @@ def test_a_job_that_outlived_its_run_is_seen(tmp_path: Path) -> None:
         else:
             pytest.fail("the job's lock was not noticed")
     finally:
-        subprocess.run(["pkill", "-P", str(holder.pid)])
+        os.killpg(holder.pid, signal.SIGKILL)
         holder.wait()
     with only_run(tmp_path):
         pass
