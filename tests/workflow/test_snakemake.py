@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from uas_plugin.errors import UASError
+from uas_plugin.recipe.prepare import for_snakemake
 from uas_plugin.recipe.stages import STAGES, stage_of_rule
 
 ROOT = Path(__file__).parents[2]
@@ -76,10 +78,17 @@ def test_lint_and_format_are_clean(tmp_path: Path) -> None:
         ("overrides=trainer.ngpuu=1", "unknown configuration key 'trainer.ngpuu'"),
     ],
 )
-def test_wrong_settings_are_one_readable_line(tmp_path: Path, setting: str, expected: str) -> None:
-    result = snakemake("-n", setting, exp=tmp_path)
+def test_wrong_settings_are_one_line(tmp_path: Path, setting: str, expected: str) -> None:
+    name, _, value = setting.partition("=")
+    with pytest.raises(UASError) as caught:
+        for_snakemake({"expdir": str(tmp_path), name: value})
+    assert expected in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_snakemake_shows_that_line_without_a_traceback(tmp_path: Path) -> None:
+    result = snakemake("-n", "corpuss=mini", exp=tmp_path)
     assert result.returncode != 0
-    assert expected in result.stderr + result.stdout
+    assert "unknown key 'corpuss' in --config" in result.stderr + result.stdout
     assert "Traceback" not in result.stderr + result.stdout
 
 
