@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
+import secrets
 import shutil
 import signal
 import subprocess
@@ -70,13 +72,19 @@ class SmokeRun:
         """Whether the call that is to be killed has printed this."""
         return re.search(pattern, (self.base / KILLED_LOG).read_text()) is not None
 
-    def copy(self, base: Path, *without: str) -> SmokeRun:
+    def copy(self, folder: Path, *without: str) -> SmokeRun:
         """A copy of the run (times kept), less the paths ``without`` (relative to the base)."""
+        base = unique(folder)
         shutil.copytree(self.base, base, symlinks=True)
         for name in without:
             path = base / name
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         return SmokeRun(base)
+
+
+def unique(folder: Path) -> Path:
+    """A new name: Snakemake remembers by path, in the repository, which inputs it has seen."""
+    return folder / f"run-{secrets.token_hex(4)}"
 
 
 @pytest.fixture(scope="session")
@@ -88,13 +96,11 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> SmokeRun:
     base = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         base = base.parent
-    run = SmokeRun(base / "smoke")
-    run.base.mkdir(exist_ok=True)
-    printed = base / "smoke.output"
+    record = base / "smoke.json"
     with open(base / "smoke.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not printed.exists():
-            output = run.run()
-            printed.write_text(output)
-    run.output = printed.read_text()
-    return run
+        if not record.exists():
+            run = SmokeRun(unique(base))
+            record.write_text(json.dumps([str(run.base), run.run()]))
+    made, output = json.loads(record.read_text())
+    return SmokeRun(Path(made), output)

@@ -34,7 +34,7 @@ def rows(path: Path) -> list[dict]:
 
 
 def test_data(smoke, tmp_path: Path) -> None:
-    run = smoke.copy(tmp_path / "run", "data")
+    run = smoke.copy(tmp_path, "data")
     run.kill(lambda: len(list(run.data.glob("audio/**/*.flac"))) >= 3, *stage(1))
     assert not (run.data / "info.json").exists()
     run.run(*stage(1))
@@ -53,9 +53,7 @@ def test_data(smoke, tmp_path: Path) -> None:
 
 def test_tokenizer_training_and_dump(smoke, tmp_path: Path) -> None:
     gone = [f"exp/mini/tokenizer{x}" for x in ("", "_align", "_codebook", "_untrained")]
-    run = smoke.copy(
-        tmp_path / "run", *gone, "dump/mini/tokenizer", "dump/mini/tokenizer_untrained"
-    )
+    run = smoke.copy(tmp_path, *gone, "dump/mini/tokenizer", "dump/mini/tokenizer_untrained")
     run.kill(lambda: (run.exp / "tokenizer_align" / "checkpoint.pth").exists(), *stage(3))
     run.kill(lambda: (run.exp / "tokenizer" / "checkpoint.pth").exists(), *stage(3))
     run.run(*stage(3))
@@ -76,7 +74,7 @@ def test_tokenizer_training_and_dump(smoke, tmp_path: Path) -> None:
 
 
 def test_audiollm_training(smoke, tmp_path: Path) -> None:
-    run = smoke.copy(tmp_path / "run", "exp/mini/audiollm")
+    run = smoke.copy(tmp_path, "exp/mini/audiollm")
     run.kill(lambda: (run.exp / "audiollm" / "checkpoint.pth").exists(), *stage(7))
     run.run(*stage(7))
     log = (run.exp / "logs" / "audiollm_train.log").read_text()
@@ -88,7 +86,7 @@ def test_decoding_and_scoring(smoke, tmp_path: Path) -> None:
     gone = [
         f"exp/mini/{x}" for x in ("audiollm/decode", "tokenizer/decode", "codec/decode", "score")
     ]
-    run = smoke.copy(tmp_path / "run", *gone)
+    run = smoke.copy(tmp_path, *gone)
     decoded = run.exp / "audiollm" / "decode" / "test"
     run.kill(lambda: bool(list(decoded.glob("*.jsonl"))), *stage(8))
     run.run(*stage(8))
@@ -108,7 +106,7 @@ def test_decoding_and_scoring(smoke, tmp_path: Path) -> None:
 
 
 def test_a_live_run_is_not_disturbed_and_a_killed_one_leaves_no_lock(smoke, tmp_path: Path) -> None:
-    run = smoke.copy(tmp_path / "run", "exp/mini/text")
+    run = smoke.copy(tmp_path, "exp/mini/text")
     refused: list[subprocess.CompletedProcess] = []
 
     def second_call() -> bool:

@@ -100,7 +100,7 @@ def test_a_second_run_does_nothing(smoke) -> None:
 
 
 def test_a_scoring_option_repeats_scoring_and_the_report_only(smoke, tmp_path: Path) -> None:
-    run = smoke.copy(tmp_path / "run")
+    run = smoke.copy(tmp_path)
     before = times(run.base)
     output = run.run("score.bootstrap_resamples=21")
     started = re.findall(r"stage +\d+  (\w+).* started", output)
@@ -112,7 +112,7 @@ def test_a_scoring_option_repeats_scoring_and_the_report_only(smoke, tmp_path: P
 
 
 def test_a_stage_takes_earlier_ones_as_they_are(smoke, tmp_path: Path) -> None:
-    run = smoke.copy(tmp_path / "run")
+    run = smoke.copy(tmp_path)
     words = ("--stage", "9", "--stop_stage", "9", "tokenizer.train.max_epoch=9")
     assert "nothing to do" in run.run(*words)
     output = run.run(*words, "--force", "true")
@@ -122,7 +122,7 @@ def test_a_stage_takes_earlier_ones_as_they_are(smoke, tmp_path: Path) -> None:
 def test_a_failed_rule_shows_the_end_of_its_log(smoke, tmp_path: Path) -> None:
     import subprocess
 
-    run = smoke.copy(tmp_path / "run", "exp/mini/score")
+    run = smoke.copy(tmp_path, "exp/mini/score")
     path = run.exp / "audiollm" / "decode" / "test" / "uas.none.jsonl"
     path.write_text("not JSON\n")
     command = run.command("--stage", "9", "--stop_stage", "9")
