@@ -53,6 +53,16 @@ def test_every_trained_parameter_gets_a_gradient(make_model, batch):
     assert torch.isfinite(loss)
 
 
+def test_input_noise_keeps_the_start_and_evaluation(make_model, batch):
+    model = make_model(input_noise=0.5).train()
+    ids = batch["decoder_input_ids"].repeat(50, 1)
+    noisy = model._noisy(ids)
+    assert torch.equal(noisy[:, 0], ids[:, 0])
+    assert 0.4 < (noisy[:, 1:] != ids[:, 1:]).float().mean().item() < 0.6
+    assert noisy.min() >= 0 and noisy.max() < 50
+    assert torch.equal(model.eval()._noisy(ids), ids)
+
+
 def test_a_few_steps_fit_a_batch(make_model, batch):
     model = make_model(**AUXILIARY, dropout=0.0).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)

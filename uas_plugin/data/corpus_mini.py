@@ -30,6 +30,7 @@ class MiniConfig:
         seed: of every text, voice, parameter and noise; the same seed gives the same samples.
         train_minutes, dev_minutes, test_minutes: about how much audio.
         clips_per_minute: the share of each kind; the defaults give about a minute a minute.
+        train_clips_per_minute: the same for the training split, where it is to differ.
         snr_db: lowest and highest ratio of speech to background in mixtures.
         num_workers: processes; the result does not depend on it.
     """
@@ -39,6 +40,7 @@ class MiniConfig:
     dev_minutes: float = 3.0
     test_minutes: float = 8.5
     clips_per_minute: Mapping[str, float] = field(default_factory=lambda: dict(CLIPS_PER_MINUTE))
+    train_clips_per_minute: Mapping[str, float] = field(default_factory=dict)
     snr_db: tuple[float, float] = (6.0, 12.0)
     num_workers: int = 2
 
@@ -48,7 +50,8 @@ class MiniConfig:
                 raise UASError(f"data.{name} must be above 0, not {getattr(self, name)}")
         if len(self.snr_db) != 2 or self.snr_db[0] > self.snr_db[1]:
             raise UASError("data.snr_db must be two numbers, the lower first")
-        for kind, value in self.clips_per_minute.items():
+        shares = [*self.clips_per_minute.items(), *self.train_clips_per_minute.items()]
+        for kind, value in shares:
             if not isinstance(value, (int, float)) or value < 0:
                 raise UASError(f"data.clips_per_minute.{kind} must be a number >= 0, not {value!r}")
 
@@ -66,12 +69,14 @@ def prepare_mini(config: MiniConfig, output_dir: Path) -> dict[str, Any]:
     from uas_plugin.data.synth.plan import make_plan
     from uas_plugin.data.synth.render import render_all
 
-    plan = make_plan(
-        config.seed,
-        {split: getattr(config, f"{split}_minutes") for split in SPLITS},
-        dict(config.clips_per_minute),
-        (float(config.snr_db[0]), float(config.snr_db[1])),
-    )
+    snr_db = (float(config.snr_db[0]), float(config.snr_db[1]))
+    plan = []
+    for split in SPLITS:
+        shares = dict(config.clips_per_minute)
+        if split == "train":
+            shares.update(config.train_clips_per_minute)
+        minutes = {split: getattr(config, f"{split}_minutes")}
+        plan += make_plan(config.seed, minutes, shares, snr_db)
     files = render_all(plan, output_dir / "audio", config.num_workers)
     cuts: dict[str, list[Any]] = {split: [] for split in SPLITS}
     for clip, (path, num_samples) in zip(plan, files, strict=True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -118,6 +119,8 @@ class TokenizerTask(UASTask):
     def build_model(cls, args: argparse.Namespace) -> ESPnetTokenizerModel:
         """The model of ``--model_conf``; labels of the class heads are read from the cuts once."""
         conf = args.model_conf
+        # What is saved must be found again from any working directory.
+        args.text_model = os.path.abspath(args.text_model)
         if conf.get("class_weight") and not conf.get("class_labels"):
             conf["class_labels"] = collect_labels(load_cuts(args.train_cuts), conf["class_fields"])
         model = build_model(conf, DecoderVocabulary.of(TextTokenizer(args.text_model)))

@@ -12,7 +12,7 @@ from uas_plugin.tokenizer.config import TokenizerConfig
 from uas_plugin.tokenizer.examples import DecoderVocabulary
 from uas_plugin.tokenizer.seq2seq import AuxiliaryLosses, TokenizerSeq2Seq
 
-AUXILIARY_KEYS = ("ctc_weight", "class_weight", "label_smoothing")
+AUXILIARY_KEYS = ("ctc_weight", "class_weight", "label_smoothing", "input_noise")
 # Keys of model_conf that are not settings of the network itself.
 DATA_KEYS = ("class_fields", "class_labels", "init", "spec_augment")
 

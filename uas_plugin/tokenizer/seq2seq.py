@@ -78,6 +78,8 @@ class AuxiliaryLosses:
         class_weight: weight of the pooled class heads (0: none).
         class_labels: field -> sorted labels, the heads' outputs.
         label_smoothing: of the text cross-entropy.
+        input_noise: share of the decoder's input pieces replaced by random ones in training, so
+            that the decoder must listen instead of continuing sentences that it knows.
         text_vocab_size: pieces of the text tokenizer (CTC outputs; the blank comes after them).
     """
 
@@ -85,6 +87,7 @@ class AuxiliaryLosses:
     class_weight: float = 0.0
     class_labels: dict[str, list[str]] = field(default_factory=dict)
     label_smoothing: float = 0.0
+    input_noise: float = 0.0
     text_vocab_size: int = 0
 
 
@@ -143,7 +146,7 @@ class TokenizerSeq2Seq(WhisperPreTrainedModel):
             The loss (scalar) and the statistics to log (scalars).
         """
         encoded = self.encoder(input_features, lengths)
-        logits = self.logits(decoder_input_ids, encoded)
+        logits = self.logits(self._noisy(decoder_input_ids), encoded)
         text = F.cross_entropy(
             logits.flatten(0, 1),
             labels.flatten(),
@@ -168,6 +171,15 @@ class TokenizerSeq2Seq(WhisperPreTrainedModel):
         stats.update(self._codebook_stats(encoded))
         stats["loss"] = loss.detach()
         return loss, stats
+
+    def _noisy(self, input_ids: Tensor) -> Tensor:
+        """Replace some pieces by random text pieces (the start token stays)."""
+        if not self.training or not self.auxiliary.input_noise:
+            return input_ids
+        hit = torch.rand(input_ids.shape, device=input_ids.device) < self.auxiliary.input_noise
+        hit[:, 0] = False
+        noise = torch.randint_like(input_ids, self.auxiliary.text_vocab_size)
+        return torch.where(hit, noise, input_ids)
 
     def _ctc_loss(self, encoded: EncoderOutput, ctc_ids: Tensor, ctc_lengths: Tensor) -> Tensor:
         """CTC per piece, over the items that have a transcription (0 where none has)."""
