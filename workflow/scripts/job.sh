@@ -17,10 +17,11 @@ exec 8>>"$EXP/.jobs.lock"
 if command -v flock >/dev/null; then flock -s 8; fi
 
 # Threads of the numerical libraries are fixed, not what the machine has: the order of a sum, and
-# with it every figure, depends on them. The token decoder and the AudioLLM need only the tokens, so
-# on two cores they train side by side on one thread each; rules that take more say so.
+# with it every figure, depends on them. It is one thread a job: models this small gain a third from
+# a second one, while two jobs side by side (token decoder and AudioLLM, ablations, two corpora) gain
+# all of it.
 export OMP_NUM_THREADS=1
-# Threads that wait must sleep: spinning ones starve each other as soon as the machine does something
-# else too (two threads took 20 times as long beside one busy process, and sleep costs nothing alone).
+# Where a rule takes more, waiting threads sleep: two spinning threads starved each other whenever
+# the machine did something else too.
 export OMP_WAIT_POLICY=PASSIVE
 export LC_ALL=C.UTF-8 PYTHONHASHSEED=0 TOKENIZERS_PARALLELISM=false
