@@ -52,9 +52,8 @@ def test_data(smoke, tmp_path: Path) -> None:
 
 
 def test_tokenizer_training_and_dump(smoke, tmp_path: Path) -> None:
-    gone = [f"exp/mini/tokenizer{x}" for x in ("", "_align", "_codebook", "_untrained")]
-    run = smoke.copy(tmp_path, *gone, "dump/mini/tokenizer", "dump/mini/tokenizer_untrained")
-    run.kill(lambda: (run.exp / "tokenizer_align" / "checkpoint.pth").exists(), *stage(3))
+    gone = ("exp/mini/tokenizer", "dump/mini/tokenizer", "dump/mini/tokenizer_untrained")
+    run = smoke.copy(tmp_path, *gone)
     run.kill(lambda: (run.exp / "tokenizer" / "checkpoint.pth").exists(), *stage(3))
     run.run(*stage(3))
     for tok in ("tokenizer", "tokenizer_untrained"):
@@ -84,7 +83,8 @@ def test_audiollm_training(smoke, tmp_path: Path) -> None:
 
 def test_decoding_and_scoring(smoke, tmp_path: Path) -> None:
     gone = [
-        f"exp/mini/{x}" for x in ("audiollm/decode", "tokenizer/decode", "codec/decode", "score")
+        f"exp/mini/{x}"
+        for x in ("audiollm/decode", "tokenizer/decode", "codec/decode/tts", "score")
     ]
     run = smoke.copy(tmp_path, *gone)
     decoded = run.exp / "audiollm" / "decode" / "test"
