@@ -20,14 +20,18 @@ JOBS_LOCK = ".jobs.lock"
 
 
 def holders(path: Path) -> list[int]:
-    """Ids of the processes that hold a lock on ``path`` (Linux; elsewhere empty)."""
+    """Living processes that took a lock on ``path`` (Linux; elsewhere empty).
+
+    A lock that a dead process left to its children is listed under the dead one: none is named.
+    """
     try:
         inode = f":{path.stat().st_ino}"
         lines = Path("/proc/locks").read_text(encoding="utf-8").splitlines()
     except OSError:
         return []
     fields = [line.split() for line in lines if "->" not in line]
-    return sorted({int(f[4]) for f in fields if f[5].endswith(inode) and int(f[4]) > 0})
+    pids = {int(f[4]) for f in fields if f[5].endswith(inode)}
+    return sorted(pid for pid in pids if os.path.exists(f"/proc/{pid}"))
 
 
 @contextlib.contextmanager
