@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from espnet2.asr.specaug.specaug import SpecAug
+from espnet2.torch_utils.device_funcs import force_gatherable
 from espnet2.train.abs_espnet_model import AbsESPnetModel
 from espnet2.utils.types import str_or_none
 
@@ -76,7 +77,8 @@ class ESPnetTokenizerModel(AbsESPnetModel):
             ctc_ids_lengths,
             classes,
         )
-        return loss, stats, torch.tensor(float(len(features)), device=loss.device)
+        weight = torch.tensor(float(len(features)), device=loss.device)
+        return force_gatherable((loss, stats, weight), loss.device)
 
     def collect_feats(
         self, features: torch.Tensor, features_lengths: torch.Tensor, **_others: Any

@@ -210,9 +210,10 @@ class TokenizerSeq2Seq(WhisperPreTrainedModel):
             known = target != IGNORE
             if bool(known.any()):
                 total = total + F.cross_entropy(scores, target, ignore_index=IGNORE)
-                stats[f"acc_{name}"] = (scores.argmax(-1) == target)[known].float().mean().detach()
             else:
                 total = total + scores.sum() * 0.0
+            # Every process reports the same keys; ESPnet leaves out the mean of nothing (nan).
+            stats[f"acc_{name}"] = (scores.argmax(-1) == target)[known].float().mean().detach()
         return total / len(self.class_heads), stats
 
     def _codebook_stats(self, encoded: EncoderOutput) -> dict[str, Tensor]:
