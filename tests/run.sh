@@ -8,7 +8,7 @@ usage: tests/run.sh [--lint_only] [PYTEST ARGUMENTS]
 
 Sets up .venv (local/setup.sh --dev), then runs ruff, mypy, snakefmt, snakemake --lint, bash -n and
 shellcheck, then pytest. Prints pytest's closing line last; exits non-zero when anything failed.
-Without arguments the whole suite runs, in under 15 minutes on 2 CPU cores.
+Without arguments the whole suite runs.
 
 example:
   tests/run.sh

@@ -17,9 +17,8 @@ exec 8>>"$EXP/.jobs.lock"
 if command -v flock >/dev/null; then flock -s 8; fi
 
 # Threads of the numerical libraries are fixed, not what the machine has: the order of a sum, and
-# with it every figure, depends on them. It is one thread a job: models this small gain a third from
-# a second one, while two jobs side by side (token decoder and AudioLLM, ablations, two corpora) gain
-# all of it.
+# with it every figure, depends on them. It is one thread a job: two jobs side by side (token
+# decoder and AudioLLM, ablations, two corpora) use two cores without waiting for each other.
 export OMP_NUM_THREADS=1
 # Where a rule takes more, waiting threads sleep: two spinning threads starved each other whenever
 # the machine did something else too.
