@@ -56,6 +56,17 @@ def pip_settings():
         return {ALIASES.get(option, option): value for option, value in settings.items()}
 
 
+def main_index(settings):
+    """The index that pip asks first: the configured one, or pip's own default."""
+    if "index-url" in settings:
+        return settings["index-url"]
+    try:
+        from pip._internal.models.index import PyPI
+    except ImportError:
+        return ""
+    return PyPI.simple_url
+
+
 def shell_lines(settings, environment):
     """The ``export`` lines for ``settings`` that ``environment`` does not already decide."""
     lines = []
@@ -67,6 +78,10 @@ def shell_lines(settings, environment):
             values = [
                 os.path.abspath(value) if os.path.exists(value) else value for value in values
             ]
+        if option == "extra-index-url":
+            # Of equal versions uv takes the first index's file, even where a later index has one
+            # that fits the machine better; the main index is the one that is complete.
+            values = [*filter(None, [main_index(settings)]), *values]
         lines.append(f"export {variable}={shlex.quote(separator.join(values))}")
         if option == "extra-index-url" and not environment.get("UV_INDEX_STRATEGY"):
             # pip takes the best version of all indexes; uv stops at the first that has the name.

@@ -196,10 +196,11 @@ if [ "$status" -ne 0 ]; then
   die "the installation failed (reason above); run this again when it is mended"
 fi
 
-"$venv/bin/python" - <<'PYTHON' || die "the installed torch, torchaudio or uas_plugin does not load"
+"$venv/bin/python" - <<'PYTHON' || die "the installed torch, torchaudio, soundfile or uas_plugin does not load"
 from uas_plugin.compat import prepare_torchaudio
 
 prepare_torchaudio()
+import soundfile
 import torchaudio
 PYTHON
 

@@ -227,6 +227,7 @@ def test_lines_for_the_shell(pip_to_uv, tmp_path, monkeypatch) -> None:
     (tmp_path / "wheels").mkdir()
     settings = {
         "find-links": "\nwheels\nhttps://w.example/x y",
+        "index-url": "https://main.example/simple",
         "extra-index-url": "https://u:p@a.example/simple https://b.example/simple",
         "no-index": "true",
     }
@@ -235,7 +236,7 @@ def test_lines_for_the_shell(pip_to_uv, tmp_path, monkeypatch) -> None:
     shown = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
     links, indexes, flags = shown.stdout.strip().split("|")
     assert links == f"{tmp_path / 'wheels'},https://w.example/x,y"
-    assert indexes == settings["extra-index-url"]
+    assert indexes == f"https://main.example/simple {settings['extra-index-url']}"
     assert flags == "--no-index"
     assert "export UV_INDEX_STRATEGY=unsafe-best-match" in lines
 
