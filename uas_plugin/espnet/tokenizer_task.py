@@ -91,7 +91,7 @@ class ESPnetTokenizerModel(AbsESPnetModel):
 def _dataset(
     text_model: str,
     mel: int,
-    pool: int,
+    multiple: int,
     labels: tuple,
     asr_share: float,
     seed: int,
@@ -99,7 +99,7 @@ def _dataset(
     cache_mb: int,
 ) -> TokenizerDataset:
     """One dataset a process, so that its features stay cached from epoch to epoch."""
-    cache = FeatureCache(mel, pool, cache_mb * 2**20)
+    cache = FeatureCache(mel, multiple, cache_mb * 2**20)
     fields = {name: list(values) for name, values in labels}
     return TokenizerDataset(TextTokenizer(text_model), cache, fields, asr_share, seed, max_target)
 
@@ -138,7 +138,7 @@ class TokenizerTask(UASTask):
         dataset = _dataset(
             args.text_model,
             args.model_conf.get("num_mel_bins", 80),
-            args.model_conf.get("pooling_kernel_size", 2) or 1,
+            2 * (args.model_conf.get("pooling_kernel_size", 2) or 1),
             tuple((name, tuple(values)) for name, values in sorted(labels.items())),
             # Validation always reads the schema: its loss must not depend on which clips are ASR.
             conf["asr_share"] if mode == "train" else 0.0,

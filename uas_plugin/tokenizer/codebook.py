@@ -27,7 +27,7 @@ def collect_states(
     encoder: TokenizerEncoder, batches: Iterable[Any], max_frames: int
 ) -> np.ndarray:
     """States entering the quantizer: (N, D) float32 with N at most ``max_frames``."""
-    cache = FeatureCache(encoder.config.num_mel_bins, encoder.config.pool, 0)
+    cache = FeatureCache(encoder.config.num_mel_bins, encoder.config.padding_multiple, 0)
     kept: list[np.ndarray] = []
     frames = 0
     for cuts in progress(batches, desc="states for k-means"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from uas_plugin.atomic import atomic_path, write_json, write_jsonl, write_text
-from uas_plugin.data.audio import load_audio
 from uas_plugin.data.manifests import load_cuts, save_cuts
 from uas_plugin.data.token_shards import shard_folder, token_line
 from uas_plugin.data.tokens import CUTS_NAME, INFO_NAME, LENGTH_NAME, TEXT_NAME
@@ -24,38 +24,10 @@ from uas_plugin.errors import UASError
 from uas_plugin.progress import progress
 from uas_plugin.provenance import file_sha256
 from uas_plugin.tokenizer.api import AudioTokenizer, load_tokenizer
-from uas_plugin.tokenizer.features import SAMPLING_RATE
+from uas_plugin.tokenizer.extract import Batching
 
 ARRAYS_NAME = "tokens.h5"
 REJECTED_NAME = "rejected.jsonl"
-# Cuts read before a group is encoded: long enough to batch by length, short enough for memory.
-GROUP_SECONDS = 1200.0
-
-
-def _groups(cuts: Iterable[Any], seconds: float) -> Iterator[list[Any]]:
-    group: list[Any] = []
-    total = 0.0
-    for cut in cuts:
-        group.append(cut)
-        total += cut.duration
-        if total >= seconds:
-            yield group
-            group, total = [], 0.0
-    if group:
-        yield group
-
-
-def _encode_group(
-    tokenizer: AudioTokenizer, cuts: list[Any], batch_size: int, rejected: list[dict[str, str]]
-) -> Iterator[tuple[Any, np.ndarray]]:
-    kept, audios = [], []
-    for cut in cuts:
-        try:
-            audios.append((load_audio(cut), SAMPLING_RATE))
-            kept.append(cut)
-        except UASError as error:
-            rejected.append({"id": cut.id, "reason": str(error)})
-    yield from zip(kept, tokenizer.encode(audios, batch_size), strict=True)
 
 
 def dump_shard(
@@ -79,8 +51,13 @@ def dump_shard(
     rejected: list[dict[str, str]] = []
 
     def encoded() -> Iterator[tuple[Any, np.ndarray]]:
-        for group in _groups(source, GROUP_SECONDS):
-            yield from _encode_group(tokenizer, group, batch_size, rejected)
+        cuts: deque[Any] = deque()  # those read ahead, whose ids are still to come
+        for key, ids in tokenizer.encode_stream(_noted(source, cuts), Batching.of(batch_size)):
+            cut = cuts.popleft()
+            if isinstance(ids, UASError):
+                rejected.append({"id": key, "reason": str(ids)})
+            else:
+                yield cut, ids
 
     rows = _store(encoded(), folder, tokenizer)
     write_jsonl(folder / REJECTED_NAME, rejected)
@@ -100,6 +77,12 @@ def dump_shard(
         },
     )
     return folder
+
+
+def _noted(source: Iterable[Any], cuts: deque[Any]) -> Iterator[tuple[str, Any]]:
+    for cut in source:
+        cuts.append(cut)
+        yield cut.id, cut
 
 
 def _store(

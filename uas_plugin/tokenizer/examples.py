@@ -17,7 +17,7 @@ import torch
 from uas_plugin.data.audio import load_audio
 from uas_plugin.data.targets import asr_target, uas_target
 from uas_plugin.data.text import TextTokenizer
-from uas_plugin.tokenizer.features import log_mel, pad_features
+from uas_plugin.tokenizer.features import LogMel, pad_features
 from uas_plugin.tokenizer.seq2seq import IGNORE
 
 if TYPE_CHECKING:
@@ -55,8 +55,9 @@ class DecoderVocabulary:
 class FeatureCache:
     """Features of the clips seen last, up to a number of bytes (0: none are kept)."""
 
-    def __init__(self, num_mel_bins: int, pool: int, max_bytes: int) -> None:
-        self.num_mel_bins, self.pool, self.max_bytes = num_mel_bins, pool, max_bytes
+    def __init__(self, num_mel_bins: int, multiple: int, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self._log_mel = LogMel(num_mel_bins, multiple)
         self._kept: OrderedDict[str, tuple[np.ndarray, int]] = OrderedDict()
         self._bytes = 0
 
@@ -65,7 +66,8 @@ class FeatureCache:
         if cut.id in self._kept:
             self._kept.move_to_end(cut.id)
             return self._kept[cut.id]
-        item = log_mel(load_audio(cut), self.num_mel_bins, self.pool)
+        features, lengths = self._log_mel([load_audio(cut)])
+        item = features[0].numpy(), int(lengths[0])
         self._kept[cut.id] = item
         self._bytes += item[0].nbytes
         while self._bytes > self.max_bytes:

@@ -35,6 +35,8 @@ def save_tokenizer(encoder: TokenizerEncoder, folder: Path) -> None:
     """
     from transformers import WhisperFeatureExtractor
 
+    folder = folder.absolute()
+
     temporary = folder.with_name(f".{os.getpid()}.tmp.{folder.name}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)

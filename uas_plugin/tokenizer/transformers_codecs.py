@@ -1,0 +1,5 @@
+"""placeholder"""
+
+
+def is_codec(folder):
+    return False
