@@ -152,13 +152,13 @@ class TokenizerEncoder(WhisperPreTrainedModel):
             lengths: (B,) valid mel frames; or ``attention_mask``: (B, F), ones on the left. With
                 neither, every frame is valid.
             noisy_features: (B, M, F) of a noisy view, heard by some voters of LFQ in training.
-            token_ids: (B, T) int64, used instead of features: only the layers above the quantizer
-                run; token_lengths: (B,) valid ones.
+            token_ids: (B, T) int64. Instead of features: only the layers above the quantizer run;
+                token_lengths: (B,) valid ones. With features: they take the place of the search.
             output_hidden_states: also return the states that entered each layer.
         """
-        if token_ids is not None:
+        if input_features is None:
+            assert token_ids is not None
             return self._from_tokens(token_ids, token_lengths)
-        assert input_features is not None
         frames = input_features.shape[-1]
         if attention_mask is not None:
             lengths = attention_mask.sum(1)
@@ -175,20 +175,29 @@ class TokenizerEncoder(WhisperPreTrainedModel):
             noisy = self._lower(noisy_features, lengths, output)
             output.hidden_states = kept
         hidden = self._lower(input_features, lengths, output)
-        hidden = self._quantize(hidden, noisy, output)
+        if token_ids is None:
+            hidden = self._quantize(hidden, noisy, output)
+        else:
+            output.token_ids = token_ids
+            hidden = self._states_of(token_ids)
         return self._upper(hidden, output)
+
+    def _states_of(self, token_ids: Tensor) -> Tensor:
+        """(B, T) ids -> (B, T, D) what the layers above the quantizer read."""
+        if self.config.quantizer_type == "lfq":
+            hidden = self.quantizer.ids_to_states(token_ids)
+        else:
+            hidden = quantizer.lookup(token_ids, self.codebook.weight)
+        return hidden + self.embed_positions2.weight[: token_ids.shape[1]]
 
     def _from_tokens(self, token_ids: Tensor, token_lengths: Tensor | None) -> EncoderOutput:
         count = token_ids.shape[1]
         if token_lengths is None:
             token_lengths = torch.full((len(token_ids),), count, device=token_ids.device)
+        hidden = self._states_of(token_ids)
         mask = valid_frames(token_lengths, count, 1)
-        if self.config.quantizer_type == "lfq":
-            hidden = self.quantizer.ids_to_states(token_ids)
-        else:
-            hidden = quantizer.lookup(token_ids, self.codebook.weight)
         output = EncoderOutput(last_hidden_state=hidden, mask=mask, token_ids=token_ids)
-        return self._upper(hidden + self.embed_positions2.weight[:count], output)
+        return self._upper(hidden, output)
 
     # --- up to the quantizer ----------------------------------------------------------------
 

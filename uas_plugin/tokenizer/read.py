@@ -46,26 +46,11 @@ class TokenReader:
         lengths = torch.tensor([len(tokens[k]) for k in filled])
         batch = pad_ids([tokens[k].tolist() for k in filled], 0)
         encoded = self.model.encoder(token_ids=batch, token_lengths=lengths)
-        pieces = self._greedy(encoded, task, len(filled))
+        start, eos = self.vocabulary.start(task), self.vocabulary.eos
+        pieces = self.model.greedy(encoded, start, eos, self.max_pieces)
         for k, row in zip(filled, pieces, strict=True):
             answers[k] = self.text.decode([i for i in row if i < self.text.vocab_size])
         return answers
-
-    def _greedy(self, encoded: object, task: str, count: int) -> list[list[int]]:
-        cache = self.model.new_cache()
-        eos = self.vocabulary.eos
-        step = torch.full((count, 1), self.vocabulary.start(task))
-        done = torch.zeros(count, dtype=torch.bool)
-        steps: list[torch.Tensor] = []
-        for _ in range(self.max_pieces):
-            step = self.model.logits(step, encoded, cache)[:, -1:].argmax(-1)  # type: ignore[arg-type]
-            done |= step[:, 0] == eos
-            step[done] = eos
-            steps.append(step[:, 0])
-            if bool(done.all()):
-                break
-        rows = torch.stack(steps, 1).tolist()
-        return [row[: row.index(eos)] if eos in row else row for row in rows]
 
 
 def read_tokens_file(path: Path) -> dict[str, np.ndarray]:

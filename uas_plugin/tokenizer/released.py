@@ -13,7 +13,7 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -22,6 +22,11 @@ from uas_plugin.errors import UASError
 from uas_plugin.tokenizer.config import TokenizerConfig
 from uas_plugin.tokenizer.encoder import TokenizerEncoder
 from uas_plugin.tokenizer.features import HOP_LENGTH, SAMPLING_RATE
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from uas_plugin.tokenizer.seq2seq import TokenizerSeq2Seq
 
 # What a key means where config.json leaves it out: the defaults of the releases' own classes, which
 # are not ours.
@@ -205,13 +210,13 @@ def encoder_state(state: dict[str, Tensor], config: TokenizerConfig) -> dict[str
     return {name: value for name, value in state.items() if kept(name)}
 
 
-def load_state(encoder: TokenizerEncoder, state: dict[str, Tensor], source: str) -> None:
-    """Copy a checkpoint into the encoder.
+def load_state(model: PreTrainedModel, state: dict[str, Tensor], source: str) -> None:
+    """Copy a checkpoint into an encoder or a full model.
 
     Raises:
         UASError: a key is missing, unknown or of another shape; the first ten are named.
     """
-    config, own = encoder.config, encoder.state_dict()
+    config, own = model.config, model.state_dict()
     problems = [f"missing {name}" for name in own if name not in state]
     problems += [f"unexpected {name}" for name in state if name not in own]
     problems += [
@@ -219,7 +224,7 @@ def load_state(encoder: TokenizerEncoder, state: dict[str, Tensor], source: str)
         for name, value in own.items()
         if name in state and state[name].shape != value.shape
     ]
-    problems = [p for p in problems if not any(f" {b}" in f" {p}" for b in _BOOKKEEPING)]
+    problems = [text for text in problems if not any(word in text for word in _BOOKKEEPING)]
     if problems:
         shown = "; ".join(problems[:_SHOWN])
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
@@ -229,7 +234,7 @@ def load_state(encoder: TokenizerEncoder, state: dict[str, Tensor], source: str)
         for name, value in state.items()
         if name in own and value.shape == own[name].shape
     }
-    encoder.load_state_dict(fitting, strict=False)
+    model.load_state_dict(fitting, strict=False)
 
 
 def describe(config: TokenizerConfig) -> str:
@@ -239,6 +244,29 @@ def describe(config: TokenizerConfig) -> str:
         f"{config.d_model}, {config.quantize_vocab_size} codes, {config.num_mel_bins} mel bins"
         + (", SAE" if config.has_residual else "")
     )
+
+
+def load_seq2seq(path: str | os.PathLike[str]) -> TokenizerSeq2Seq:
+    """A full model (encoder and text decoder) of a release, float32, in eval mode.
+
+    Raises:
+        UASError: as :func:`load_released`, or the folder holds an encoder only.
+    """
+    from uas_plugin.tokenizer.seq2seq import TokenizerSeq2Seq
+
+    folder = locate(path)
+    config = read_config(folder)
+    config.quantize_encoder_only = False
+    state = {
+        name.removeprefix("model."): value
+        for name, value in read_weights(folder).items()
+        if name != "proj_out.weight"  # tied to the embedding
+    }
+    if not any(name.startswith("decoder.") for name in state):
+        raise UASError(f"{folder} holds no text decoder, only {describe(config)}")
+    model = TokenizerSeq2Seq(config)
+    load_state(model, state, os.fspath(folder))
+    return model.float().eval()
 
 
 def load_released(path: str | os.PathLike[str]) -> TokenizerEncoder:

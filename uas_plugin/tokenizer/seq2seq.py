@@ -127,6 +127,31 @@ class TokenizerSeq2Seq(WhisperPreTrainedModel):
         """An empty key/value cache for step-by-step decoding."""
         return EncoderDecoderCache(DynamicCache(), DynamicCache())
 
+    @torch.inference_mode()
+    def greedy(
+        self, encoded: EncoderOutput, start: int, eos: int, max_pieces: int
+    ) -> list[list[int]]:
+        """The most probable pieces one after another, without the start and the end mark.
+
+        Args:
+            encoded: states of B clips.
+            start, eos: ids of the marks.
+            max_pieces: longest answer.
+        """
+        cache, count = self.new_cache(), len(encoded.mask)
+        step = torch.full((count, 1), start, device=encoded.mask.device)
+        done = torch.zeros(count, dtype=torch.bool, device=step.device)
+        steps: list[Tensor] = []
+        for _ in range(max_pieces):
+            step = self.logits(step, encoded, cache)[:, -1:].argmax(-1)
+            done |= step[:, 0] == eos
+            step[done] = eos
+            steps.append(step[:, 0])
+            if bool(done.all()):
+                break
+        rows = torch.stack(steps, 1).tolist()
+        return [row[: row.index(eos)] if eos in row else row for row in rows]
+
     def forward(
         self,
         input_features: Tensor,
