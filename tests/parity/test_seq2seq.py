@@ -1,4 +1,4 @@
-"""The training model against the published code: logits, losses, gradients, codebook, generation."""
+"""The training model against the published code: losses, gradients, codebook, generation."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ TINY = {
 
 @pytest.fixture(scope="session")
 def vocabulary():
-    from uas_plugin.tokenizer.examples import DecoderVocabulary
+    from uas_plugin.tokenizer.vocabulary import DecoderVocabulary
 
     return DecoderVocabulary(text_vocab_size=50, eos=2, pad=3)
 

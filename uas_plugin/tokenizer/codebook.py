@@ -17,9 +17,10 @@ from uas_plugin.errors import UASError
 from uas_plugin.progress import progress
 from uas_plugin.tokenizer.build import build_model, load_trained
 from uas_plugin.tokenizer.encoder import TokenizerEncoder
-from uas_plugin.tokenizer.examples import DecoderVocabulary, FeatureCache
+from uas_plugin.tokenizer.examples import FeatureCache
 from uas_plugin.tokenizer.features import pad_features
 from uas_plugin.tokenizer.seq2seq import TokenizerSeq2Seq
+from uas_plugin.tokenizer.vocabulary import DecoderVocabulary
 
 
 @torch.no_grad()

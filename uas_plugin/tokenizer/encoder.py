@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 from transformers.models.whisper.modeling_whisper import (
     WhisperEncoderLayer,
     WhisperPreTrainedModel,
@@ -90,7 +89,6 @@ class TokenizerEncoder(WhisperPreTrainedModel):
             self.residual_gate = fusion.build_gate(width)
             self.residual_output_norm = nn.LayerNorm(width)
         self._init_quantizer(config)
-        self.gradient_checkpointing = False
         self.post_init()
 
     def _init_quantizer(self, config: TokenizerConfig) -> None:
@@ -232,11 +230,7 @@ class TokenizerEncoder(WhisperPreTrainedModel):
         return LayerMasks(valid, None if block is None else block // pooled, dtype)
 
     def _layer(self, position: int, hidden: Tensor, masks: LayerMasks) -> Tensor:
-        mask = masks.of(self.config.looks_back(position))
-        layer = self.layers[position - 1]
-        if self.gradient_checkpointing and self.training:
-            return checkpoint(layer, hidden, mask, use_reentrant=False)
-        return layer(hidden, mask)
+        return self.layers[position - 1](hidden, masks.of(self.config.looks_back(position)))
 
     def _lower(self, features: Tensor, lengths: Tensor, output: EncoderOutput) -> Tensor:
         """(B, T, D) states that enter the quantizer."""

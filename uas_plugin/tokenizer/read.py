@@ -9,12 +9,14 @@ import numpy as np
 import torch
 
 from uas_plugin.atomic import read_jsonl
-from uas_plugin.data.text import TextTokenizer
 from uas_plugin.data.tokens import read_token_text
 from uas_plugin.errors import UASError
 from uas_plugin.progress import progress
-from uas_plugin.tokenizer.examples import TASKS, DecoderVocabulary, pad_ids
+from uas_plugin.tokenizer.examples import pad_ids
 from uas_plugin.tokenizer.seq2seq import TokenizerSeq2Seq
+from uas_plugin.tokenizer.vocabulary import DecoderVocabulary, TextUnits
+
+TASKS = ("uas", "asr")  # what is read of every clip
 
 
 class TokenReader:
@@ -26,7 +28,7 @@ class TokenReader:
         max_pieces: longest answer, in pieces.
     """
 
-    def __init__(self, model: TokenizerSeq2Seq, text: TextTokenizer, max_pieces: int = 256) -> None:
+    def __init__(self, model: TokenizerSeq2Seq, text: TextUnits, max_pieces: int = 256) -> None:
         self.model, self.text = model, text
         self.max_pieces = min(max_pieces, model.config.max_target_positions - 1)
         self.vocabulary = DecoderVocabulary.of(text)

@@ -11,6 +11,7 @@ Shapes: ``B`` batch, ``T`` token frames, ``D`` width, ``L`` text pieces, ``V`` v
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -129,17 +130,17 @@ class TokenizerSeq2Seq(WhisperPreTrainedModel):
 
     @torch.inference_mode()
     def greedy(
-        self, encoded: EncoderOutput, start: int, eos: int, max_pieces: int
+        self, encoded: EncoderOutput, start: Sequence[int], eos: int, max_pieces: int
     ) -> list[list[int]]:
-        """The most probable pieces one after another, without the start and the end mark.
+        """The most probable pieces one after another, without the start and the end marks.
 
         Args:
             encoded: states of B clips.
-            start, eos: ids of the marks.
+            start: ids that begin the answer; eos: the id that ends it.
             max_pieces: longest answer.
         """
         cache, count = self.new_cache(), len(encoded.mask)
-        step = torch.full((count, 1), start, device=encoded.mask.device)
+        step = torch.tensor([list(start)], device=encoded.mask.device).repeat(count, 1)
         done = torch.zeros(count, dtype=torch.bool, device=step.device)
         steps: list[Tensor] = []
         for _ in range(max_pieces):
