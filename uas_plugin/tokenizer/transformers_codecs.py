@@ -6,8 +6,9 @@ DAC, EnCodec, Mimi, X-Codec, X-Codec 2, NeuCodec and Higgs Audio v2's tokenizer.
 Clips are encoded one by one. None of these models masks padding: it reaches the last frames through
 the convolutions, and every frame of X-Codec and Higgs Audio through HuBERT's attention and its
 normalisation over time. Batches of equal lengths need no padding, but the sums in convolutions then
-run in another order; the rounding is enough to change codes of a full-size Mimi. So a clip's codes
-are bit for bit those of the model for that clip alone, whatever else is in the batch.
+run in another order; the rounding is enough to change codes (seen with a Mimi of full size and
+random weights). So a clip's codes are those of the model for that clip alone, bit for bit, whatever
+else is in the batch; the price is that short clips do not fill a GPU.
 
 The codecs were made for short clips. Longer audio is cut into chunks of 30 s as for our own
 tokenizers, each with the frames that the model gives for it, which are joined. Where 30 s are no
