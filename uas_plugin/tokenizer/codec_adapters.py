@@ -66,9 +66,9 @@ class CodecAdapter:
         Raises:
             UASError: the codec needs more than codes to decode, or two channels.
         """
-        channels = max(getattr(self.config, "audio_channels", 1), self._extractor_channels())
-        if channels != 1:
-            raise UASError(f"the codec is for {channels} channels; only mono codecs are read here")
+        for channels in (getattr(self.config, "audio_channels", 1), self._extractor_channels()):
+            if channels != 1:
+                raise UASError(f"the codec is for {channels} channels; only mono is read here")
 
     def _extractor_channels(self) -> int:
         return self.extractor.feature_size
