@@ -26,7 +26,12 @@ from uas_plugin.audiollm.vocabulary import Vocabulary
 from uas_plugin.data.manifests import custom_of
 from uas_plugin.data.targets import asr_target, uas_target
 from uas_plugin.data.text import TextTokenizer
-from uas_plugin.data.tokens import load_token_cuts, read_token_info, read_token_text
+from uas_plugin.data.tokens import (
+    load_token_cuts,
+    read_token_info,
+    read_token_text,
+    require_one_codebook,
+)
 from uas_plugin.errors import UASError
 from uas_plugin.progress import progress
 
@@ -156,9 +161,11 @@ def build_lm_data(
         tokens_dir: dump of one tokenizer, with ``train`` and ``dev``.
 
     Raises:
-        UASError: the dump or the text model is missing, or no item is left.
+        UASError: the dump or the text model is missing, the dump has several codebooks, or no item
+            is left.
     """
     tokens_dir, output = Path(tokens_dir), Path(output_dir)
+    require_one_codebook(tokens_dir / "train", "the AudioLLM")
     dump, text = read_token_info(tokens_dir / "train"), TextTokenizer(text_model)
     vocabulary = Vocabulary(
         text_size=text.vocab_size,

@@ -2,6 +2,10 @@
 
 A shard folder holds ``tokens.h5`` (Lhotse arrays), ``cuts.jsonl.gz``, the Kaldi lines ``token`` and
 ``token_length``, ``rejected.jsonl`` and, written last, ``info.json``.
+
+A tokenizer of C > 1 codebooks gives arrays (T, C) and lines of T C ids, frame by frame;
+``token_length`` counts the ids of a line, and ``info.json`` has ``num_codebooks``. One codebook
+gives arrays (T,) and no such key, whatever the tokenizer.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from uas_plugin.data.tokens import CUTS_NAME, INFO_NAME, LENGTH_NAME, TEXT_NAME
 from uas_plugin.errors import UASError
 from uas_plugin.progress import progress
 from uas_plugin.provenance import file_sha256
-from uas_plugin.tokenizer.api import AudioTokenizer, load_tokenizer
+from uas_plugin.tokenizer.api import load_tokenizer
 from uas_plugin.tokenizer.extract import Batching
 
 ARRAYS_NAME = "tokens.h5"
@@ -44,6 +48,7 @@ def dump_shard(
     """
     folder = shard_folder(output_dir, shard)
     tokenizer = load_tokenizer(tokenizer_dir)
+    codebooks = tokenizer.num_codebooks
     digest = file_sha256(tokenizer_dir / "model.safetensors")
     source = itertools.islice(load_cuts(cuts_path), shard, None, num_shards)
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,7 +62,7 @@ def dump_shard(
             if isinstance(ids, UASError):
                 rejected.append({"id": key, "reason": str(ids)})
             else:
-                yield cut, ids
+                yield cut, ids if codebooks > 1 else ids.reshape(-1)
 
     rows = _store(encoded(), folder, tokenizer)
     write_jsonl(folder / REJECTED_NAME, rejected)
@@ -67,12 +72,13 @@ def dump_shard(
         folder / INFO_NAME,
         {
             "codebook_size": tokenizer.codebook_size,
+            **({"num_codebooks": codebooks} if codebooks > 1 else {}),
             "frame_rate": tokenizer.frame_rate,
             "sampling_rate": tokenizer.sampling_rate,
             "tokenizer": os.fspath(tokenizer_dir),
             "sha256": digest,
             "num_cuts": len(rows),
-            "num_tokens": int(sum(len(ids) for _, ids in rows)),
+            "num_tokens": sum(ids.size for _, ids in rows),
             "num_rejected": len(rejected),
         },
     )
@@ -86,7 +92,7 @@ def _noted(source: Iterable[Any], cuts: deque[Any]) -> Iterator[tuple[str, Any]]
 
 
 def _store(
-    encoded: Iterable[tuple[Any, np.ndarray]], folder: Path, tokenizer: AudioTokenizer
+    encoded: Iterable[tuple[Any, np.ndarray]], folder: Path, tokenizer: Any
 ) -> list[tuple[str, np.ndarray]]:
     """Write arrays, cuts and Kaldi lines of a shard, sorted by id; returns (id, ids)."""
     from lhotse import NumpyHdf5Writer
@@ -111,5 +117,5 @@ def _store(
     rows.sort(key=lambda row: row[0])
     save_cuts(cuts, folder / CUTS_NAME)
     write_text(folder / TEXT_NAME, "".join(token_line(key, ids) for key, ids in rows))
-    write_text(folder / LENGTH_NAME, "".join(f"{key} {len(ids)}\n" for key, ids in rows))
+    write_text(folder / LENGTH_NAME, "".join(f"{key} {ids.size}\n" for key, ids in rows))
     return rows

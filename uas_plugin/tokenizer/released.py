@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -159,13 +160,16 @@ def check_preprocessor(folder: Path, config: TokenizerConfig) -> None:
             raise UASError(f"{path}: {name} is {found[name]}, but this tokenizer needs {value}")
 
 
-def read_weights(folder: Path) -> dict[str, Tensor]:
+def read_weights(folder: Path, names: Sequence[str] = _WEIGHT_FILES) -> dict[str, Tensor]:
     """All weights of a folder, from one file or from shards named by an index.
+
+    Args:
+        names: files to look for, in order.
 
     Raises:
         UASError: there are none, or a file is damaged.
     """
-    for name in _WEIGHT_FILES:
+    for name in names:
         index = folder / f"{name}.index.json"
         if index.is_file():
             parts = sorted(set(read_json(index).get("weight_map", {}).values()))
@@ -173,11 +177,13 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
             for part in parts:
                 if os.path.basename(part) != part:
                     raise UASError(f"{index}: the shard '{part}' lies outside the folder")
+                if Path(part).suffix != Path(name).suffix:
+                    raise UASError(f"{index}: the shard '{part}' is no {Path(name).suffix} file")
                 state.update(_load(folder / part))
             return state
         if (folder / name).is_file():
             return _load(folder / name)
-    raise UASError(f"{folder} holds no weights: {' or '.join(_WEIGHT_FILES)} is missing")
+    raise UASError(f"{folder} holds no weights: {' or '.join(names)} is missing")
 
 
 def _load(path: Path) -> dict[str, Tensor]:
