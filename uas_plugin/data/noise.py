@@ -265,14 +265,15 @@ def recorded(
     _check(waveform)
     if is_silent(waveform):
         return waveform.copy()
-    cut = None
+    name = ""
     for _ in range(_TRIES):
         cut = noise_cuts[rng.integers(len(noise_cuts))]
+        name = cut.id
         noise = _crop(cut, len(waveform), rng, sampling_rate)
         if not is_silent(noise):
             return add_noise(waveform, noise, snr_db)
     raise UASError(
-        f"noise cut {cut.id}: silent, as {_TRIES} crops of noise in a row were; "
+        f"noise cut {name}: silent, as {_TRIES} crops of noise in a row were; "
         "take silent recordings out of the noise cuts"
     )
 
