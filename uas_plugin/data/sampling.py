@@ -1,10 +1,13 @@
-"""Batches of cuts, from a manifest that is read lazily."""
+"""Batches of cuts, from a manifest that is read lazily; random numbers by name."""
 
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from uas_plugin.data.manifests import load_cuts
 from uas_plugin.errors import UASError
@@ -15,6 +18,12 @@ if TYPE_CHECKING:
 MIN_CUT = 0.1
 # Cuts held while shuffling and forming buckets; a larger manifest is shuffled within this window.
 BUFFER = 2_000
+
+
+def seeded(*key: Any) -> np.random.Generator:
+    """A random generator that depends on ``key`` alone (not on order, process or hash seed)."""
+    digest = hashlib.sha256("\x1f".join(map(str, key)).encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:8], "little"))
 
 
 def corpora(value: Any) -> list[tuple[str, float]]:

@@ -40,8 +40,8 @@ BATCH_DEFAULTS: dict[str, Any] = {
     "max_target": 256,
     "min_text": 0,
     "cache_mb": 1024,
-    "noise": None,  # a protocol of uas_plugin.data.noise, for the voters of LFQ
-    "noise_cuts": None,
+    "noisy_views": False,  # for the voters of LFQ
+    "noise_cuts": None,  # recorded noise for them
 }
 
 
@@ -173,8 +173,8 @@ class TokenizerTask(UASTask):
         multiple = 2 * (model.get("pooling_kernel_size", 2) or 1)
         cache = _cache(model.get("num_mel_bins", 80), multiple, conf["cache_mb"])
         noise = None
-        if conf["noise"] and mode == "train":
-            noise = NoisyViews(conf["noise"], conf["noise_cuts"], args.seed, epoch)
+        if conf["noisy_views"] and mode == "train":
+            noise = NoisyViews(conf["noise_cuts"], args.seed, epoch)
         return TokenizerDataset(targets, cache, model.get("class_labels") or {}, noise)
 
     @classmethod
