@@ -64,3 +64,19 @@ def make_clip():
 @pytest.fixture(scope="session")
 def clips():
     return [clip(s, k) for k, s in enumerate((0.31, 1.0, 0.77, 2.3))]
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """Settings of the tiny model."""
+    return dict(TINY)
+
+
+@pytest.fixture
+def free_port():
+    """A TCP port that was free a moment ago."""
+    import socket
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]

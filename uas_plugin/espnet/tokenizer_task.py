@@ -28,7 +28,7 @@ from uas_plugin.tokenizer import reduce
 from uas_plugin.tokenizer.build import build_model
 from uas_plugin.tokenizer.examples import FeatureCache, Targets, TokenizerDataset, collect_labels
 from uas_plugin.tokenizer.seq2seq import TokenizerSeq2Seq
-from uas_plugin.tokenizer.vocabulary import DecoderVocabulary, TextUnits, load_text
+from uas_plugin.tokenizer.vocabulary import DecoderVocabulary, TextUnits, load_text, text_of
 from uas_plugin.tokenizer.warm_start import init_from_whisper
 
 AUTOCAST = {None: None, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -144,6 +144,11 @@ class TokenizerTask(UASTask):
         )
         group.add_argument("--valid_cuts", type=str_or_none, help="cuts.jsonl.gz of validation")
         group.add_argument("--text_model", type=str_or_none, help="bpe.model of the text stage")
+        group.add_argument(
+            "--whisper_text",
+            type=str_or_none,
+            help="folder or hub name of a Whisper model, whose text tokenizer is used instead",
+        )
         parser.get_default("required").extend(["train_cuts", "valid_cuts", "text_model"])
 
     @classmethod
@@ -154,9 +159,10 @@ class TokenizerTask(UASTask):
         args.text_model = os.path.abspath(args.text_model)
         if conf.get("class_weight") and not conf.get("class_labels"):
             conf["class_labels"] = collect_labels(all_cuts(args.train_cuts), conf["class_fields"])
-        model = build_model(conf, DecoderVocabulary.of(_text(args.text_model)))
+        vocabulary = DecoderVocabulary.of(_text(text_of(vars(args))))
+        model = build_model(conf, vocabulary)
         if conf.get("init"):
-            init_from_whisper(model, conf["init"])
+            init_from_whisper(model, conf["init"], whisper_text=bool(vocabulary.starts))
         if conf.get("gradient_checkpointing"):
             model.gradient_checkpointing_enable({"use_reentrant": False})
         return ESPnetTokenizerModel(model, conf.get("spec_augment"), conf.get("autocast"))
@@ -168,7 +174,7 @@ class TokenizerTask(UASTask):
         # Validation always reads one task: its loss must not depend on which clips have which.
         tasks = conf["tasks"] if mode == "train" else {max(conf["tasks"], key=conf["tasks"].get): 1}
         targets = Targets(
-            _text(args.text_model), tasks, args.seed, conf["max_target"], conf["min_text"]
+            _text(text_of(vars(args))), tasks, args.seed, conf["max_target"], conf["min_text"]
         )
         multiple = 2 * (model.get("pooling_kernel_size", 2) or 1)
         cache = _cache(model.get("num_mel_bins", 80), multiple, conf["cache_mb"])

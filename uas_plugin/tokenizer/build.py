@@ -9,7 +9,7 @@ from uas_plugin.checkpoint import load_experiment
 from uas_plugin.errors import UASError, suggest
 from uas_plugin.tokenizer.config import TokenizerConfig
 from uas_plugin.tokenizer.seq2seq import AuxiliaryLosses, TokenizerSeq2Seq
-from uas_plugin.tokenizer.vocabulary import DecoderVocabulary, TextUnits, load_text
+from uas_plugin.tokenizer.vocabulary import DecoderVocabulary, TextUnits, load_text, text_of
 
 AUXILIARY_KEYS = ("ctc_weight", "class_weight", "label_smoothing", "input_noise")
 # Keys of model_conf that are not settings of the network itself.
@@ -59,7 +59,7 @@ def load_trained(exp_dir: str | Path) -> tuple[TokenizerSeq2Seq, TextUnits, dict
         UASError: the training has not finished, or its text tokenizer is gone.
     """
     options, state = load_experiment(exp_dir)
-    text = load_text(options["text_model"])
+    text = load_text(text_of(options))
     model = build_model(options["model_conf"], DecoderVocabulary.of(text))
     prefix = "model."
     model.load_state_dict(

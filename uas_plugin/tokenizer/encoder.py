@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import AutoConfig, AutoModel
 from transformers.models.whisper.modeling_whisper import (
     WhisperEncoderLayer,
     WhisperPreTrainedModel,
@@ -375,3 +376,7 @@ class TokenizerEncoder(WhisperPreTrainedModel):
         self._note(hidden, output)
         output.last_hidden_state = hidden
         return output
+
+
+AutoConfig.register(TokenizerConfig.model_type, TokenizerConfig, exist_ok=True)
+AutoModel.register(TokenizerConfig, TokenizerEncoder, exist_ok=True)

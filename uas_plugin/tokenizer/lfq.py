@@ -147,7 +147,7 @@ class VotingLFQ(nn.Module):
     @staticmethod
     def _distance(projections: Tensor, target: Tensor) -> Tensor:
         """Mean square over voters, frames and bits. (V, n, N), (n, N) -> scalar."""
-        squares = (projections - target).pow(2).mean((0, 2))
+        squares = reduce.wide(projections - target).pow(2).mean((0, 2))
         return reduce.mean(squares.sum(), torch.tensor(len(squares), device=squares.device))
 
     def _consensus(self, projections: Tensor) -> Tensor:
@@ -162,7 +162,7 @@ class VotingLFQ(nn.Module):
         The distribution is a softmax over all codes c of ``2 x.c / TEMPERATURE``, c in {-1, 1}^N.
         It factors into bits, P(bit j) = sigmoid(4 x_j / TEMPERATURE).
         """
-        logits = projections.float() * (4.0 / TEMPERATURE)  # (V, n, N)
+        logits = reduce.wide(projections) * (4.0 / TEMPERATURE)  # (V, n, N)
         count = torch.tensor(logits.shape[1], device=logits.device)
         on, off = logits.sigmoid(), (-logits).sigmoid()
         per_frame = -(on * F.logsigmoid(logits) + off * F.logsigmoid(-logits)).sum(-1)  # (V, n)

@@ -16,7 +16,7 @@ from uas_plugin.tokenizer import reduce
 
 
 def nearest_codes(states: Tensor, codebook: Tensor) -> Tensor:
-    """Ids of the codewords at the smallest Euclidean distance, found in float32.
+    """Ids of the codewords at the smallest Euclidean distance, found in float32 at least.
 
     Args:
         states: (..., D) float.
@@ -25,8 +25,7 @@ def nearest_codes(states: Tensor, codebook: Tensor) -> Tensor:
     Returns:
         (...) int64.
     """
-    flat = states.reshape(-1, states.shape[-1]).float()
-    codebook = codebook.float()
+    flat, codebook = reduce.wide(states.reshape(-1, states.shape[-1])), reduce.wide(codebook)
     # |x|^2 is the same for every code, but adding it keeps the rounding of the reference.
     distance = codebook.pow(2).sum(1) + flat.pow(2).sum(1, keepdim=True)
     distance.addmm_(flat, codebook.t(), alpha=-2.0)
@@ -45,7 +44,7 @@ def straight_through(states: Tensor, quantized: Tensor) -> Tensor:
 
 def masked_mse(states: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """Mean over channels, then over the valid frames of all processes. ``mask``: (B, T) bool."""
-    error = (states - target).float().pow(2).mean(-1)
+    error = reduce.wide(states - target).pow(2).mean(-1)
     return reduce.mean((error * mask).sum(), mask.sum())
 
 

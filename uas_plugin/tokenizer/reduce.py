@@ -23,6 +23,11 @@ def rank() -> int:
     return 0
 
 
+def wide(value: Tensor) -> Tensor:
+    """Half-precision values as float32, in which they may be summed; others as they are."""
+    return value.float() if value.dtype.itemsize < 4 else value
+
+
 def total(value: Tensor) -> Tensor:
     """Sum over the processes, without gradient; the argument is left as it is."""
     value = value.detach().clone()

@@ -201,7 +201,7 @@ class TokenizerSeq2Seq(WhisperPreTrainedModel):
     def _text_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy over the pieces of all processes."""
         summed = F.cross_entropy(
-            logits.flatten(0, 1).float(),
+            reduce.wide(logits.flatten(0, 1)),
             labels.flatten(),
             ignore_index=IGNORE,
             label_smoothing=self.auxiliary.label_smoothing,
@@ -224,7 +224,7 @@ class TokenizerSeq2Seq(WhisperPreTrainedModel):
         if not bool(known.any()):
             nothing = encoded.last_hidden_state.sum() * 0.0 + self.ctc_head.weight.sum() * 0.0
             return reduce.mean(nothing, known.sum())
-        scores = self.ctc_head(encoded.last_hidden_state[known]).float().log_softmax(-1)
+        scores = reduce.wide(self.ctc_head(encoded.last_hidden_state[known])).log_softmax(-1)
         losses = F.ctc_loss(
             scores.transpose(0, 1),
             ctc_ids[known],
@@ -248,7 +248,9 @@ class TokenizerSeq2Seq(WhisperPreTrainedModel):
             # Every head runs at every step, so that all parameters take part under DDP.
             scores, target = head(pooled), classes[name]
             known = target != IGNORE
-            summed = F.cross_entropy(scores, target, ignore_index=IGNORE, reduction="sum")
+            summed = F.cross_entropy(
+                reduce.wide(scores), target, ignore_index=IGNORE, reduction="sum"
+            )
             total = total + reduce.mean(summed + scores.sum() * 0.0, known.sum())
             # Every process reports the same keys; ESPnet leaves out the mean of nothing (nan).
             stats[f"acc_{name}"] = (scores.argmax(-1) == target)[known].float().mean().detach()

@@ -8,13 +8,14 @@ Whisper's own ``<|startoftranscript|><|notimestamps|>``.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from uas_plugin.data.text import TextTokenizer
+from uas_plugin.data.text import MODEL_NAME, TextTokenizer
 from uas_plugin.errors import UASError, suggest
+from uas_plugin.tokenizer.released import locate
 
 TASKS = ("uas", "asr", "emotion", "caption")
 # Start marks beside Whisper's own, in the order in which the release adds them.
@@ -43,10 +44,10 @@ class TextUnits(Protocol):
 
 
 class WhisperText:
-    """Whisper's text tokenizer, read from a folder (``tokenizer.json``), with the added marks.
+    """Whisper's text tokenizer (``tokenizer.json``) with the added marks.
 
     Args:
-        folder: of a Whisper checkpoint.
+        folder: of a Whisper checkpoint, or its name on a hub.
 
     Raises:
         UASError: there is no tokenizer, or it is not Whisper's.
@@ -55,10 +56,10 @@ class WhisperText:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         from transformers import PreTrainedTokenizerFast
 
-        path = Path(folder) / "tokenizer.json"
+        path = locate(folder) / "tokenizer.json"
         if not path.is_file():
             raise UASError(f"text tokenizer {path} is missing: save Whisper's tokenizer there")
-        self.path = Path(folder)
+        self.path = path
         self._model = PreTrainedTokenizerFast(tokenizer_file=os.fspath(path))
         self._model.add_special_tokens({"additional_special_tokens": list(_ADDED.values())})
         self.starts = {task: (self._id(mark),) for task, mark in _ADDED.items()}
@@ -83,14 +84,19 @@ class WhisperText:
 
 
 def load_text(path: str | os.PathLike[str]) -> TextTokenizer | WhisperText:
-    """The text tokenizer of a path: a sentencepiece model, or a folder with Whisper's.
+    """A text tokenizer: a sentencepiece model, or else Whisper's from a folder or hub name.
 
     Raises:
         UASError: it is neither.
     """
-    if (Path(path) / "tokenizer.json").is_file():
-        return WhisperText(path)
-    return TextTokenizer(path)
+    if Path(path).suffix == ".model" or (Path(path) / MODEL_NAME).is_file():
+        return TextTokenizer(path)
+    return WhisperText(path)
+
+
+def text_of(options: Mapping[str, Any]) -> str:
+    """Where the text tokenizer of a training lies, from the training's options."""
+    return options.get("whisper_text") or options["text_model"]
 
 
 @dataclass(frozen=True)
