@@ -11,7 +11,6 @@ from torch import Tensor
 from uas_plugin.errors import UASError
 from uas_plugin.tokenizer.seq2seq import TokenizerSeq2Seq
 
-
 # Tables that may have more rows here than there.
 _GROWING = ("decoder.embed_positions.weight", "decoder.embed_tokens.weight")
 
