@@ -13,26 +13,28 @@ is kept in .npy files.
 
 example:
   python tests/benchmarks/tokenize.py --sizes small --seconds 600
-  python tests/benchmarks/tokenize.py --device cuda --dtype bfloat16 --seconds 7200 --output out.json
+  python tests/benchmarks/tokenize.py --device cuda --dtype bfloat16 --seconds 7200
 """
 
 from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+# This folder must not be searched: this file would stand in for the standard library's tokenize.
+sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import argparse
 import json
 import platform
 import resource
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 RATE = 16000
 PLAIN_BATCH = 16
