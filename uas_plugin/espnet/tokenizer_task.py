@@ -22,6 +22,7 @@ from uas_plugin.data.manifests import load_cuts
 from uas_plugin.data.sampling import bucketed_batches, loaded, one_pass
 from uas_plugin.data.text import TextTokenizer
 from uas_plugin.espnet.task import Batch, UASTask, rank_and_world
+from uas_plugin.tokenizer.augment import Warp
 from uas_plugin.tokenizer.build import build_model
 from uas_plugin.tokenizer.examples import (
     DecoderVocabulary,
@@ -43,11 +44,17 @@ BATCH_DEFAULTS: dict[str, Any] = {
 
 
 class ESPnetTokenizerModel(AbsESPnetModel):
-    """The training model in ESPnet's form, with SpecAugment on the features."""
+    """The training model in ESPnet's form, with warps and SpecAugment on the features."""
 
-    def __init__(self, model: TokenizerSeq2Seq, spec_augment: dict[str, Any] | None) -> None:
+    def __init__(
+        self,
+        model: TokenizerSeq2Seq,
+        spec_augment: dict[str, Any] | None = None,
+        warp: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__()
         self.model = model
+        self.warp = Warp(**warp) if warp else None
         self.spec_augment = SpecAug(apply_time_warp=False, **spec_augment) if spec_augment else None
 
     def forward(
@@ -61,6 +68,8 @@ class ESPnetTokenizerModel(AbsESPnetModel):
         **others: Any,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor]:
         """Loss, statistics, weight. ``features``: (B, F, M); see TokenizerDataset for the rest."""
+        if self.warp is not None:
+            features, features_lengths = self.warp(features, features_lengths)
         if self.training and self.spec_augment is not None:
             features, features_lengths = self.spec_augment(features, features_lengths)
         classes = {
@@ -128,7 +137,7 @@ class TokenizerTask(UASTask):
         model = build_model(conf, DecoderVocabulary.of(TextTokenizer(args.text_model)))
         if conf.get("init"):
             init_from_whisper(model, conf["init"])
-        return ESPnetTokenizerModel(model, conf.get("spec_augment"))
+        return ESPnetTokenizerModel(model, conf.get("spec_augment"), conf.get("warp"))
 
     @classmethod
     def build_batches(cls, args: argparse.Namespace, mode: str, epoch: int) -> Iterable[Batch]:
