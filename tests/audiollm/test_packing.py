@@ -193,3 +193,23 @@ def test_validation_has_one_item_a_task(made):
         tasks = [data.task(item) for item in items]
         assert tasks == sorted(set(tasks)) and tasks
         assert data.task(prefix) == 0
+
+
+def test_answer_noise_touches_the_inputs_of_answers_only(data, made):
+    _, rows = rows_of(data)
+    clean = packing.collate(data, rows[:8], pad=made.vocabulary.pad)
+    noisy = {name: value.copy() for name, value in clean.items()}
+    start, text = made.vocabulary.audio_start, made.vocabulary.text_size
+    rng = np.random.default_rng(0)
+    packing.corrupt_answers(noisy, 0.3, text_size=text, audio_start=start, size=64, rng=rng)
+    changed = noisy["tokens"] != clean["tokens"]
+    answers = np.zeros_like(changed)
+    answers[:, 1:] = clean["labels"][:, :-1] >= 0
+    assert changed[answers].any() and not changed[~answers].any()
+    # A text piece becomes a text piece, a code a code; marks of the chat stay.
+    was_text, is_text = clean["tokens"] < text, noisy["tokens"] < text
+    assert (was_text == is_text)[changed].all()
+    marks = (clean["tokens"] >= text) & (clean["tokens"] < start)
+    assert not changed[marks].any()
+    for name in ("labels", "positions", "items", "units", "tasks"):
+        np.testing.assert_array_equal(noisy[name], clean[name])

@@ -41,6 +41,34 @@ def corrupt_audio(
     batch["tokens"][wrong] = audio_start + rng.integers(size, size=int(wrong.sum()))
 
 
+def corrupt_answers(
+    batch: dict[str, np.ndarray],
+    share: float,
+    *,
+    text_size: int,
+    audio_start: int,
+    size: int,
+    rng: np.random.Generator,
+) -> None:
+    """Replace ``share`` of the answers' input tokens by random ones of their kind, in place.
+
+    What is to be predicted stays. A model that cannot trust what it has written so far has to
+    listen (or, for speech, to read) instead of continuing what it knows by heart.
+
+    Args:
+        text_size: text pieces are the ids below it. audio_start: id of codebook entry 0.
+        size: codebook entries.
+    """
+    tokens = batch["tokens"]
+    answer = np.zeros(tokens.shape, dtype=bool)
+    answer[:, 1:] = batch["labels"][:, :-1] >= 0  # a label is the token that follows
+    wrong = answer & (rng.random(tokens.shape) < share)
+    text = wrong & (tokens < text_size)
+    audio = wrong & (tokens >= audio_start)
+    tokens[text] = rng.integers(text_size, size=int(text.sum()))
+    tokens[audio] = audio_start + rng.integers(size, size=int(audio.sum()))
+
+
 def check_mixture(mixture: Mapping[str, float]) -> dict[str, float]:
     """A weight for every task.
 

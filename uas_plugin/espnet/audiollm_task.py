@@ -20,6 +20,7 @@ from uas_plugin.audiollm.model import AudioLLM, load_codebook, qwen2_config
 from uas_plugin.audiollm.packing import (
     Row,
     collate,
+    corrupt_answers,
     corrupt_audio,
     pack,
     plan_epoch,
@@ -34,6 +35,7 @@ BATCH_DEFAULTS: dict[str, Any] = {
     "row_tokens": 512,
     "rows": 3,
     "code_noise": 0.0,
+    "answer_noise": 0.0,
     "mixture": {"uas": 1.0, "asr": 1.0, "qa": 1.0, "tts": 1.0},
 }
 
@@ -116,10 +118,11 @@ class AudioLLMTask(UASTask):
         rows = list(pack(data, units, row_tokens=conf["row_tokens"]))
         shared = share_rows(rows, conf["rows"], rank=rank, world=world)
         vocabulary = Vocabulary.load(args.vocab)
-        if not train or not conf["code_noise"]:
+        if not train:
             return _batches(data, shared, vocabulary)
+        noise = conf["code_noise"], conf["answer_noise"]
         rng = np.random.default_rng((args.seed, epoch, rank))
-        return _batches(data, shared, vocabulary, conf["code_noise"], rng)
+        return _batches(data, shared, vocabulary, noise, rng)
 
 
 def _check_keys(name: str, given: dict[str, Any], known: Iterable[str]) -> None:
@@ -137,15 +140,16 @@ def _batches(
     data: GroupDataset,
     shared: Iterable[Sequence[Row]],
     vocabulary: Vocabulary,
-    noise: float = 0.0,
+    noise: tuple[float, float] = (0.0, 0.0),
     rng: np.random.Generator | None = None,
 ) -> Iterator[Batch]:
     ids = data.ids()
+    codes = {"audio_start": vocabulary.audio_start, "size": vocabulary.codebook_size}
     for chosen in shared:
         arrays = collate(data, chosen, pad=vocabulary.pad)
         if rng is not None:
-            start, size = vocabulary.audio_start, vocabulary.codebook_size
-            corrupt_audio(arrays, noise, audio_start=start, size=size, rng=rng)
+            corrupt_audio(arrays, noise[0], **codes, rng=rng)
+            corrupt_answers(arrays, noise[1], text_size=vocabulary.text_size, **codes, rng=rng)
         # A row is named for its first group; a cut may have two groups, so its number is added.
         first = [data.group_of(row[0][0]) for row in chosen]
         names = [f"{ids[group]}-g{group}" for group in first]

@@ -25,6 +25,7 @@ from uas_plugin.data.sampling import all_cuts, bucketed_batches, loaded, mixed, 
 from uas_plugin.errors import UASError, suggest
 from uas_plugin.espnet.task import Batch, UASTask, rank_and_world
 from uas_plugin.tokenizer import reduce
+from uas_plugin.tokenizer.augment import Warp
 from uas_plugin.tokenizer.build import build_model
 from uas_plugin.tokenizer.examples import FeatureCache, Targets, TokenizerDataset, collect_labels
 from uas_plugin.tokenizer.seq2seq import TokenizerSeq2Seq
@@ -46,11 +47,12 @@ BATCH_DEFAULTS: dict[str, Any] = {
 
 
 class ESPnetTokenizerModel(AbsESPnetModel):
-    """The training model in ESPnet's form, with SpecAugment on the features.
+    """The training model in ESPnet's form, with warps and SpecAugment on the features.
 
     Args:
         model: encoder, quantizer and text decoder.
         spec_augment: options of ESPnet's SpecAug; None: no masks.
+        warp: options of :class:`Warp`; None: no warps.
         autocast: ``"bfloat16"`` or ``"float16"`` (with ESPnet's ``--use_amp`` for its scaling) to
             run the layers in; losses, codebook and moving averages stay in float32.
     """
@@ -59,6 +61,7 @@ class ESPnetTokenizerModel(AbsESPnetModel):
         self,
         model: TokenizerSeq2Seq,
         spec_augment: dict[str, Any] | None = None,
+        warp: dict[str, Any] | None = None,
         autocast: str | None = None,
     ) -> None:
         super().__init__()
@@ -66,6 +69,7 @@ class ESPnetTokenizerModel(AbsESPnetModel):
             known = ", ".join(str(name) for name in AUTOCAST)
             raise UASError(f"model_conf.autocast must be one of {known}, not {autocast!r}")
         self.model, self.autocast = model, AUTOCAST[autocast]
+        self.warp = Warp(**warp) if warp else None
         self.spec_augment = SpecAug(apply_time_warp=False, **spec_augment) if spec_augment else None
 
     def forward(
@@ -80,6 +84,10 @@ class ESPnetTokenizerModel(AbsESPnetModel):
         **others: torch.Tensor,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor]:
         """Loss, statistics, weight. ``features``: (B, F, M); see TokenizerDataset for the rest."""
+        if self.warp is not None:
+            features, features_lengths, noisy_features = self.warp(
+                features, features_lengths, noisy_features
+            )
         if self.training and self.spec_augment is not None:
             features, features_lengths = self.spec_augment(features, features_lengths)
         classes = {
@@ -165,7 +173,9 @@ class TokenizerTask(UASTask):
             init_from_whisper(model, conf["init"], whisper_text=bool(vocabulary.starts))
         if conf.get("gradient_checkpointing"):
             model.gradient_checkpointing_enable({"use_reentrant": False})
-        return ESPnetTokenizerModel(model, conf.get("spec_augment"), conf.get("autocast"))
+        return ESPnetTokenizerModel(
+            model, conf.get("spec_augment"), conf.get("warp"), conf.get("autocast")
+        )
 
     @classmethod
     def build_dataset(cls, args: argparse.Namespace, mode: str, epoch: int) -> TokenizerDataset:
@@ -180,6 +190,8 @@ class TokenizerTask(UASTask):
         cache = _cache(model.get("num_mel_bins", 80), multiple, conf["cache_mb"])
         noise = None
         if conf["noisy_views"] and mode == "train":
+            if model.get("spec_augment"):
+                raise UASError("spec_augment masks one view only: set it to null with noisy_views")
             noise = NoisyViews(conf["noise_cuts"], args.seed, epoch)
         return TokenizerDataset(targets, cache, model.get("class_labels") or {}, noise)
 

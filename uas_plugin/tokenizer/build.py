@@ -8,21 +8,30 @@ from typing import Any
 from uas_plugin.checkpoint import load_experiment
 from uas_plugin.errors import UASError, suggest
 from uas_plugin.tokenizer.config import TokenizerConfig
+from uas_plugin.tokenizer.initialize import mimetic_attention_
 from uas_plugin.tokenizer.seq2seq import AuxiliaryLosses, TokenizerSeq2Seq
 from uas_plugin.tokenizer.vocabulary import DecoderVocabulary, TextUnits, load_text, text_of
 
 AUXILIARY_KEYS = ("ctc_weight", "class_weight", "label_smoothing", "input_noise")
 # Keys of model_conf that are not settings of the network itself.
 DATA_KEYS = (
-    "class_fields", "class_labels", "init", "spec_augment", "autocast", "gradient_checkpointing"
-)  # fmt: skip
+    "attention_init",
+    "autocast",
+    "class_fields",
+    "class_labels",
+    "gradient_checkpointing",
+    "init",
+    "spec_augment",
+    "warp",
+)
 
 
 def build_model(model_conf: dict[str, Any], vocabulary: DecoderVocabulary) -> TokenizerSeq2Seq:
     """The training model of ``model_conf``.
 
     Args:
-        model_conf: settings of TokenizerConfig, AUXILIARY_KEYS and ``class_labels``.
+        model_conf: settings of TokenizerConfig, AUXILIARY_KEYS, ``class_labels`` and
+            ``attention_init`` ("mimetic", see initialize.py, or None: normal, of ``init_std``).
         vocabulary: ids of the text decoder.
 
     Raises:
@@ -49,7 +58,13 @@ def build_model(model_conf: dict[str, Any], vocabulary: DecoderVocabulary) -> To
     losses = AuxiliaryLosses(
         **auxiliary, class_labels=labels, text_vocab_size=vocabulary.text_vocab_size
     )
-    return TokenizerSeq2Seq(config, losses)
+    model = TokenizerSeq2Seq(config, losses)
+    init = model_conf.get("attention_init")
+    if init not in (None, "mimetic"):
+        raise UASError(f"model.attention_init must be mimetic or null, not '{init}'")
+    if init:
+        mimetic_attention_(model.encoder.layers)
+    return model
 
 
 def load_trained(exp_dir: str | Path) -> tuple[TokenizerSeq2Seq, TextUnits, dict[str, Any]]:

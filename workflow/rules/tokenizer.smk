@@ -25,12 +25,12 @@ rule tokenizer_align:
         f"{E}/logs/tokenizer_align.log",
     benchmark:
         f"{E}/benchmarks/tokenizer_align.tsv"
-    threads: 1
+    threads: 2
     resources:
         mem_mb=4000,
         runtime=60,
     shell:
-        "(uas_bin fresh --dir $EXP/tokenizer_align {input} &&"
+        "(export OMP_NUM_THREADS={threads}; uas_bin fresh --dir $EXP/tokenizer_align {input} &&"
         " uas_bin tokenizer_train --config {input.config}"
         " --train_cuts {input.train} --valid_cuts {input.dev} --text_model {input.text}"
         " --output_dir $EXP/tokenizer_align --resume true) > {log} 2>&1"
@@ -72,12 +72,12 @@ rule tokenizer_train:
         f"{E}/logs/tokenizer_train.log",
     benchmark:
         f"{E}/benchmarks/tokenizer_train.tsv"
-    threads: 1
+    threads: 2
     resources:
         mem_mb=4000,
         runtime=120,
     shell:
-        "(uas_bin fresh --dir $EXP/tokenizer {input} &&"
+        "(export OMP_NUM_THREADS={threads}; uas_bin fresh --dir $EXP/tokenizer {input} &&"
         " uas_bin tokenizer_train --config {input.config}"
         " --train_cuts {input.train} --valid_cuts {input.dev} --text_model {input.text}"
         " --init_param {input.init} --output_dir $EXP/tokenizer --resume true) > {log} 2>&1"

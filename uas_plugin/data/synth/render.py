@@ -40,7 +40,9 @@ def render(clip: Clip) -> np.ndarray:
     rng = np.random.default_rng(clip.seed)
     if clip.voice is not None:
         assert clip.text and clip.accent and clip.manner
-        speech = render_speech(clip.text, clip.voice, clip.accent, clip.manner, rng)
+        # Digits are read out one by one: a comma makes the engine pause.
+        said = clip.text.replace(" ", ", ") if clip.kind == "digits" else clip.text
+        speech = render_speech(said, clip.voice, clip.accent, clip.manner, rng)
         if clip.label is None:
             return speech
         assert clip.setting is not None and clip.snr_db is not None
