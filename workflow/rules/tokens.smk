@@ -23,7 +23,7 @@ rule dump_shard:
         f"{E}/benchmarks/dump/{{tok}}.{{set}}.{{shard}}.tsv"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=8000 if RUN.pretrained else 2000,
         runtime=30,
     shell:
         "uas_bin tokenizer_dump"
