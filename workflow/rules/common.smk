@@ -19,6 +19,8 @@ SETS = ("train", "dev", "test")
 # A pretrained tokenizer has no untrained baseline, and no text decoder to read tokens with.
 TOKENIZERS = ("tokenizer",) if RUN.pretrained else ("tokenizer", "tokenizer_untrained")
 READ = [] if RUN.pretrained else [f"{E}/tokenizer/decode/done"]
+# A codec's weights do not tell how many of its codebooks are in use: that stands in config.json.
+EXPORT = ("config.json", "model.safetensors")
 
 # Shell variables of every command; workflow/scripts/job.sh says what else precedes it.
 SHELL_NAMES = {

@@ -10,7 +10,7 @@ localrules:
 
 rule stage3:
     input:
-        expand("{e}/{tok}/export/model.safetensors", e=E, tok=TOKENIZERS),
+        expand("{e}/{tok}/export/{file}", e=E, tok=TOKENIZERS, file=EXPORT),
         [f"{E}/ablations/{name}/tokenizer/done" for name in RUN.ablations],
 
 
@@ -84,13 +84,14 @@ rule tokenizer_train:
         " --init_param {input.init} --output_dir $EXP/tokenizer --resume true) > {log} 2>&1"
 
 
+# The options are an input here too: a pretrained tokenizer may have been exported in between.
 rule tokenizer_export:
     input:
+        config=f"{C}/tokenizer.yaml",
         done=f"{E}/tokenizer/done",
         untrained=f"{E}/tokenizer_codebook/untrained.pth",
     output:
-        f"{E}/tokenizer/export/model.safetensors",
-        f"{E}/tokenizer_untrained/export/model.safetensors",
+        expand("{e}/{tok}/export/{file}", e=E, tok=TOKENIZERS, file=EXPORT),
     log:
         f"{E}/logs/tokenizer_export.log",
     benchmark:

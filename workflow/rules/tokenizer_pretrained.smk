@@ -7,14 +7,14 @@ localrules:
 
 rule stage3:
     input:
-        f"{E}/tokenizer/export/model.safetensors",
+        expand("{e}/tokenizer/export/{file}", e=E, file=EXPORT),
 
 
 rule tokenizer_pretrained:
     input:
         f"{C}/tokenizer_pretrained.yaml",
     output:
-        f"{E}/tokenizer/export/model.safetensors",
+        expand("{e}/tokenizer/export/{file}", e=E, file=EXPORT),
     log:
         f"{E}/logs/tokenizer_pretrained.log",
     benchmark:

@@ -13,7 +13,7 @@ rule stage4:
 rule dump_shard:
     input:
         config=f"{C}/dump.yaml",
-        tokenizer=f"{E}/{{tok}}/export/model.safetensors",
+        tokenizer=[f"{E}/{{tok}}/export/{file}" for file in EXPORT],
         cuts=f"{D}/{{set}}/cuts.jsonl.gz",
     output:
         f"{P}/{{tok}}/{{set}}/shard.{{shard}}/info.json",
