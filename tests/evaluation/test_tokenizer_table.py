@@ -318,6 +318,28 @@ def test_several_codebooks(monkeypatch, good_cuts):
         compare_tokenizers(["codec=x"], good_cuts, {}, choices=QUICK, untrained=True)
 
 
+def test_flattened_codebooks_have_the_bit_rates_of_the_codec(tmp_path, good_cuts):
+    """An id's place tells its codebook: that is no information."""
+    from uas_plugin.tokenizer.flatten import FlattenedTokenizer
+    from uas_plugin.tokenizer.transformers_codecs import load_codec_tokenizer
+
+    path = Path(__file__).parents[1] / "tokenizer" / "codec_checkpoints.py"
+    spec = importlib.util.spec_from_file_location("codec_checkpoints", path)
+    codec_checkpoints = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(codec_checkpoints)
+    codec = load_codec_tokenizer(codec_checkpoints.save("mimi", tmp_path / "mimi"), num_codebooks=3)
+    codec.save_pretrained(tmp_path / "codec")
+    FlattenedTokenizer(codec).save_pretrained(tmp_path / "flat")
+    models = [str(tmp_path / "codec"), str(tmp_path / "flat")]
+    result = compare_tokenizers(models, good_cuts, {}, choices=QUICK)
+    several, one = row_of(result, "codec"), row_of(result, "flat")
+    assert (one["frame_rate"], one["codebook_size"], one["num_codebooks"]) == (37.5, 48, 1)
+    assert one["flattened_codebooks"] == 3 and "flattened_codebooks" not in several
+    assert one["bit_rate"] == pytest.approx(several["bit_rate"]) == pytest.approx(12.5 * 3 * 4)
+    assert one["entropy_bit_rate"] == pytest.approx(several["entropy_bit_rate"])
+    assert 0 < one["entropy_bit_rate"] < one["bit_rate"]
+
+
 # --- clips that cannot be used -------------------------------------------------------------------
 
 

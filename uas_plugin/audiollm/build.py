@@ -134,19 +134,25 @@ def write_set(
 
 
 def find_codebook(tokenizer: str | os.PathLike[str], size: int) -> np.ndarray | None:
-    """The codebook ``(size, C)`` float32 of an exported audio tokenizer, or None."""
+    """The codebook ``(size, C)`` float32 of an exported audio tokenizer, or None.
+
+    None too where several would fit: a codec stores more codebooks than are in use, and their
+    order in the file does not tell which.
+    """
     path = Path(tokenizer) / "model.safetensors"
     if not path.exists():
         return None
     from safetensors import safe_open
 
     with safe_open(path, framework="np") as tensors:
-        for name in tensors.keys():  # noqa: SIM118  (no mapping)
-            if name.removesuffix(".weight").rsplit(".")[-1] == "codebook":
-                value = tensors.get_tensor(name)
-                if value.ndim == 2 and value.shape[0] == size:
-                    return value.astype(np.float32)
-    return None
+        names = [
+            name
+            for name in tensors.keys()  # noqa: SIM118  (no mapping)
+            if name.removesuffix(".weight").rsplit(".")[-1] == "codebook"
+        ]
+        shapes = {name: tensors.get_slice(name).get_shape() for name in names}
+        fitting = [n for n, shape in shapes.items() if len(shape) == 2 and shape[0] == size]
+        return tensors.get_tensor(fitting[0]).astype(np.float32) if len(fitting) == 1 else None
 
 
 def build_lm_data(

@@ -36,7 +36,8 @@ def merge_shards(output_dir: Path, num_shards: int) -> None:
         if not (folder / INFO_NAME).exists():
             raise UASError(f"shard {folder} is missing or unfinished: run the token dump (stage 4)")
         infos.append(json.loads((folder / INFO_NAME).read_text(encoding="utf-8")))
-    if len({(info["sha256"], codebooks_of(info)) for info in infos}) > 1:
+    # Of one checkpoint several tokenizers can be had: with more codebooks, or these flattened.
+    if len({(info["sha256"], codebooks_of(info), info["codebook_size"]) for info in infos}) > 1:
         raise UASError(f"the shards of {output_dir} are of different tokenizers: dump them again")
     (output_dir / INFO_NAME).unlink(missing_ok=True)
     manifests = [read_jsonl(folder / CUTS_NAME) for folder in folders]

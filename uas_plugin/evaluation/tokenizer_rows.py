@@ -68,9 +68,12 @@ def _usage(row: ModelTokens, clips: Sequence[ClipFacts]) -> dict[str, Any]:
     size, frame_rate = row.facts["codebook_size"], row.facts["frame_rate"]
     sequences = [row.clean[clip.id] for clip in clips]
     usage = codebook.codebooks_usage(sequences, size)
+    # Which of the flattened codebooks an id is of follows from its place: no information.
+    flattened = row.facts.get("flattened_codebooks", 1)
+    known = codebook.bit_rate(frame_rate, flattened)
     return {
-        "bit_rate": codebook.bit_rate(frame_rate, size, row.facts["num_codebooks"]),
-        "entropy_bit_rate": codebook.entropy_bit_rate(frame_rate, usage),
+        "bit_rate": codebook.bit_rate(frame_rate, size, row.facts["num_codebooks"]) - known,
+        "entropy_bit_rate": codebook.entropy_bit_rate(frame_rate, usage) - known,
         "usage": usage.usage,
         "entropy_bits": usage.entropy_bits,
         "perplexity": usage.perplexity,

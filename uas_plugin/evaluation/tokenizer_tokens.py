@@ -181,11 +181,13 @@ def tokenize(
 
 
 def _tokenizer_facts(tokenizer: Any) -> dict[str, Any]:
+    flattened = getattr(tokenizer, "flattened_codebooks", 1)
     return {
         "sampling_rate": int(tokenizer.sampling_rate),
         "frame_rate": float(tokenizer.frame_rate),
         "codebook_size": int(tokenizer.codebook_size),
         "num_codebooks": int(tokenizer.num_codebooks),
+        **({"flattened_codebooks": flattened} if flattened > 1 else {}),
     }
 
 

@@ -98,13 +98,13 @@ def load_tokenizer(path: str | os.PathLike[str], device: str = "cpu", dtype: Any
             glm-4-voice-tokenizer (``tokenizer/`` within it is found), a full model with its text
             decoder, a folder exported here, an ESPnet experiment, or a codec of transformers
             (EnCodec, DAC, Mimi, X-Codec, ...), of which the same methods return (frames,
-            codebooks).
+            codebooks), or one codebook where it was saved flattened.
         device, dtype: where and in which torch dtype to run (default: float32).
 
     Raises:
         UASError: it is no tokenizer, or is damaged.
     """
-    from uas_plugin.tokenizer import released, transformers_codecs
+    from uas_plugin.tokenizer import flatten, released, transformers_codecs
 
     if isinstance(dtype, str):
         dtype = getattr(torch, dtype)
@@ -114,5 +114,5 @@ def load_tokenizer(path: str | os.PathLike[str], device: str = "cpu", dtype: Any
 
         return from_training_model(load_trained(folder)[0]).to(device, dtype)
     if transformers_codecs.is_codec(folder):
-        return transformers_codecs.load_codec_tokenizer(folder, device, dtype)
+        return flatten.load_codec_folder(folder, device, dtype)
     return AudioTokenizer(released.load_released(folder)).to(device, dtype)

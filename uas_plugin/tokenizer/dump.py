@@ -5,7 +5,8 @@ A shard folder holds ``tokens.h5`` (Lhotse arrays), ``cuts.jsonl.gz``, the Kaldi
 
 A tokenizer of C > 1 codebooks gives arrays (T, C) and lines of T C ids, frame by frame;
 ``token_length`` counts the ids of a line, and ``info.json`` has ``num_codebooks``. One codebook
-gives arrays (T,) and no such key, whatever the tokenizer.
+gives arrays (T,) and no such key, whatever the tokenizer. Of a tokenizer that was not trained here,
+``info.json`` also has what its export says of it (``pretrained``).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from uas_plugin.progress import progress
 from uas_plugin.provenance import file_sha256
 from uas_plugin.tokenizer.api import load_tokenizer
 from uas_plugin.tokenizer.extract import Batching
+from uas_plugin.tokenizer.pretrained import pretrained_facts
 
 ARRAYS_NAME = "tokens.h5"
 REJECTED_NAME = "rejected.jsonl"
@@ -73,6 +75,7 @@ def dump_shard(
         {
             "codebook_size": tokenizer.codebook_size,
             **({"num_codebooks": codebooks} if codebooks > 1 else {}),
+            **pretrained_facts(tokenizer_dir),
             "frame_rate": tokenizer.frame_rate,
             "sampling_rate": tokenizer.sampling_rate,
             "tokenizer": os.fspath(tokenizer_dir),

@@ -37,6 +37,8 @@ from uas_plugin.tokenizer.released import read_json, read_weights
 CONFIG_NAME, EXTRACTOR_NAME = "config.json", "preprocessor_config.json"
 #: Key of config.json: how many codebooks the saved tokenizer gave.
 _CODEBOOKS_KEY = "uas_num_codebooks"
+#: Key of config.json: it was saved as one codebook, by uas_plugin.tokenizer.flatten.
+FLATTENED_KEY = "uas_flattened"
 # What a config may say to run code or read files from elsewhere.
 _OUTSIDE_KEYS = frozenset(
     {
@@ -151,18 +153,22 @@ class CodecTokenizer(TokenizerBase):
             raise UASError(f"id {wrong[0]} is outside the codebook 0..{self.codebook_size - 1}")
         return ids.astype(np.int64)
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+    def save_pretrained(self, folder: str | os.PathLike[str], *, flattened: bool = False) -> None:
         """Write model, feature extractor and number of codebooks; transformers reads it too.
 
-        The folder appears complete or not at all.
+        The folder appears complete or not at all. ``flattened``: ``load_tokenizer`` is to give a
+        :class:`~uas_plugin.tokenizer.flatten.FlattenedTokenizer` of it.
         """
         from uas_plugin.tokenizer.export import PROVENANCE_NAME
 
         with atomic_folder(folder) as temporary:
             self.model.save_pretrained(temporary)
             self.adapter.extractor.save_pretrained(temporary)
+            keys = {_CODEBOOKS_KEY: self.num_codebooks}
+            if flattened:
+                keys[FLATTENED_KEY] = True
             config = read_json(temporary / CONFIG_NAME)
-            write_json(temporary / CONFIG_NAME, {**config, _CODEBOOKS_KEY: self.num_codebooks})
+            write_json(temporary / CONFIG_NAME, {**config, **keys})
             write_json(temporary / PROVENANCE_NAME, provenance())
 
 
@@ -181,6 +187,8 @@ def load_codec_tokenizer(
 ) -> CodecTokenizer:
     """Load a codec from a folder; nothing is downloaded and no code of the folder is run.
 
+    What was saved flattened is loaded as the codec behind it.
+
     Args:
         folder: ``config.json``, ``preprocessor_config.json`` and safetensors weights.
         device, dtype: where and in which torch dtype to run (default: float32).
@@ -198,6 +206,7 @@ def load_codec_tokenizer(
         known = ", ".join(sorted(ADAPTERS))
         raise UASError(f"{folder}: its model_type is {kind}, which is none of {known}")
     saved = settings.pop(_CODEBOOKS_KEY, None)
+    settings.pop(FLATTENED_KEY, None)
     model = _load_model(folder, ADAPTERS[kind].model_name, _without_outside(settings))
     extractor = _load_extractor(folder, ADAPTERS[kind].extractor_name)
     adapter = ADAPTERS[kind](model, extractor)
