@@ -89,6 +89,10 @@ def init_codebook(
         torch.manual_seed(conf["seed"])
         model = build_model(options["model_conf"], DecoderVocabulary.of(text)).eval()
     encoder = model.encoder
+    if encoder.config.quantizer_type == "lfq":
+        # Its codes are the corners of a cube: there is nothing to place.
+        save_weights(model, output)
+        return
     # Shuffled, so that a large corpus is sampled from more than its beginning.
     batches = one_pass(load_cuts(cuts_path), max_duration=60.0, seed=conf["seed"], shuffle=True)
     states = collect_states(encoder, batches, conf["max_frames"])
