@@ -88,7 +88,8 @@ def test_like_lengths_go_together():
     list(extract(counter, clips, Batching(batch_seconds=480.0, window_seconds=2400.0)))
     padded = sum(len(batch) * max(batch) for batch in counter.batches)
     lengths = [len(samples) for _, (samples, _) in clips]
-    as_given = [lengths[k : k + len(counter.batches[0])] for k in range(0, 300, len(counter.batches[0]))]
+    size = len(counter.batches[0])
+    as_given = [lengths[k : k + size] for k in range(0, 300, size)]
     useful = sum(lengths)
     assert sum(map(sum, counter.batches)) == useful
     wasted, before = padded - useful, sum(len(b) * max(b) for b in as_given) - useful
