@@ -23,8 +23,18 @@ container: "docker://python:3.11-slim"
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/text.smk"
-include: "workflow/rules/tokenizer.smk"
-include: "workflow/rules/ablations.smk"
+
+
+if RUN.pretrained:
+
+    include: "workflow/rules/tokenizer_pretrained.smk"
+
+else:
+
+    include: "workflow/rules/tokenizer.smk"
+    include: "workflow/rules/ablations.smk"
+
+
 include: "workflow/rules/tokens.smk"
 include: "workflow/rules/codec.smk"
 include: "workflow/rules/lm.smk"

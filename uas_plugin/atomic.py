@@ -10,6 +10,7 @@ import contextlib
 import gzip
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -30,6 +31,25 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a new temporary folder beside ``path``; on success it takes the place of ``path``.
+
+    A folder that was there is removed just before. On an exception it stays, and the temporary
+    folder is removed.
+    """
+    target = Path(path).absolute()
+    temporary = target.with_name(f".{os.getpid()}.tmp.{target.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _open(path: str | os.PathLike[str], mode: str, name: str | None = None) -> IO[str]:

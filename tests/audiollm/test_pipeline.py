@@ -145,6 +145,12 @@ def test_foreign_tokens_and_text_models_are_refused(made, trained, tmp_path):
     info.write_text(json.dumps({**json.loads(info.read_text()), "sha256": "1" * 64}))
     with pytest.raises(UASError, match="another audio tokenizer"):
         decode_dump(trained.llm, dump, "test", tmp_path / "out", DecodeOptions())
+    # Of one checkpoint's weights, another number of codebooks flattened.
+    shutil.copy(made.dump / "test" / "info.json", info)
+    size = 2 * json.loads(info.read_text())["codebook_size"]
+    info.write_text(json.dumps({**json.loads(info.read_text()), "codebook_size": size}))
+    with pytest.raises(UASError, match="another audio tokenizer"):
+        decode_dump(trained.llm, dump, "test", tmp_path / "out", DecodeOptions())
     broken = tmp_path / "export"
     shutil.copytree(trained.export, broken)
     vocab = broken / "vocab.json"
@@ -191,6 +197,9 @@ def test_codebook_is_found_in_an_export(tmp_path):
     np.testing.assert_array_equal(find_codebook(tmp_path, 4), weights["codebook.weight"])
     assert find_codebook(tmp_path, 5) is None
     assert find_codebook(tmp_path / "none", 4) is None
+    # Of a codec's codebooks of one size, the file does not tell which is in use.
+    save_file({f"{k}.codebook.weight": np.eye(4) for k in range(2)}, tmp_path / "model.safetensors")
+    assert find_codebook(tmp_path, 4) is None
 
 
 def test_tokenizer_is_named_as_seen_from_the_export(tmp_path):

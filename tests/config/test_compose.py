@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from uas_plugin.config.compose import compose
 from uas_plugin.config.keys import check_keys, dotted_keys, merged
-from uas_plugin.config.sections import build_sections, cap_steps
+from uas_plugin.config.sections import TOKENIZER_SECTIONS, build_sections, cap_steps
 from uas_plugin.errors import UASError
+from uas_plugin.recipe.schema import validate_composed
 
 RECIPE = Path(__file__).parents[2] / "egs" / "mini" / "uas1"
 
@@ -117,6 +118,86 @@ def test_ablations_differ_from_their_base_in_what_they_name(option: str) -> None
     assert {k: v for k, v in other.items() if k not in ("name", "model")} == {
         k: v for k, v in base.items() if k not in ("name", "model")
     }
+
+
+PRETRAINED = {
+    "mimi": {"model": "kyutai/mimi", "num_codebooks": 2, "flatten": True},
+    "encodec": {"model": "facebook/encodec_24khz", "num_codebooks": 1, "flatten": True},
+    "dac": {"model": "descript/dac_16khz", "num_codebooks": 1, "flatten": True},
+    "xcodec": {
+        "model": "hf-audio/xcodec-hubert-general-balanced", "num_codebooks": 1, "flatten": True,
+    },
+    "pretrained_folder": {"model": "some/folder", "num_codebooks": None, "flatten": False},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("option", PRETRAINED)
+@pytest.mark.parametrize("size", ["full", "smoke"])
+def test_a_pretrained_tokenizer_has_a_section_instead_of_trainings(option: str, size: str) -> None:
+    chosen = [f"tokenizer={option}", f"size={size}"]
+    if option == "pretrained_folder":
+        chosen.append("tokenizer.pretrained.model=some/folder")
+    config, default = compose(RECIPE, chosen), compose(RECIPE, [f"size={size}"])
+    validate_composed(config)
+    assert config["tokenizer"] == {
+        **default["tokenizer"],
+        "name": option,
+        "pretrained": PRETRAINED[option],
+    }
+    sections = build_sections(config)
+    assert sections.pop("tokenizer_pretrained") == PRETRAINED[option]
+    trained = build_sections(default)
+    assert "tokenizer_pretrained" not in trained
+    assert sections == {k: v for k, v in trained.items() if k not in TOKENIZER_SECTIONS}
+
+
+def test_one_option_of_a_pretrained_tokenizer() -> None:
+    chosen = ["tokenizer=mimi", "tokenizer.pretrained.num_codebooks=4"]
+    section = build_sections(compose(RECIPE, chosen))["tokenizer_pretrained"]
+    assert section == {**PRETRAINED["mimi"], "num_codebooks": 4}
+
+
+@pytest.mark.parametrize(
+    "overrides, expected",
+    [
+        (["tokenizer=pretrained_folder"], "'tokenizer.pretrained.model' has no value"),
+        (
+            ["tokenizer=mimi", "tokenizer.pretrained.flaten=true"],
+            "unknown configuration key 'tokenizer.pretrained.flaten'",
+        ),
+        (
+            ["tokenizer.pretrained.model=kyutai/mimi"],
+            "unknown configuration key 'tokenizer.pretrained.model'",
+        ),
+    ],
+)
+def test_mistakes_in_a_pretrained_tokenizer(overrides: list[str], expected: str) -> None:
+    assert re.search(expected, message_of(*overrides))
+
+
+@pytest.mark.parametrize(
+    "content, expected",
+    [
+        ("{model: a/b, flaten: true}", "'tokenizer.pretrained.flaten'.*Did you mean 'flatten'"),
+        ("{flatten: true}", "tokenizer.pretrained: 'model' is a required property"),
+        ("{model: a/b, num_codebooks: 0}", "tokenizer.pretrained.num_codebooks: 0 is less"),
+        ("{model: a/b, flatten: 2}", "tokenizer.pretrained.flatten: 2 is not of type 'boolean'"),
+        ("{model: ''}", "tokenizer.pretrained.model: ''"),
+        ("kyutai/mimi", "tokenizer.pretrained: 'kyutai/mimi' is not of type"),
+    ],
+)
+def test_a_pretrained_tokenizer_in_a_file_of_ones_own(
+    tmp_path: Path, content: str, expected: str
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("pretrained: {model: a/b, flatten: true}\n")
+    config = compose(RECIPE, files={"tokenizer": path})
+    validate_composed(config)
+    assert build_sections(config)["tokenizer_pretrained"] == {"model": "a/b", "flatten": True}
+    path.write_text(f"pretrained: {content}\n")
+    with pytest.raises(UASError) as caught:
+        validate_composed(compose(RECIPE, files={"tokenizer": path}))
+    assert re.search(expected, str(caught.value)) and "\n" not in str(caught.value)
 
 
 def test_a_changed_option_changes_only_its_section() -> None:

@@ -149,3 +149,62 @@ def test_an_unknown_model_setting_is_one_line(corpus, run_module, tmp_path):
     assert done.returncode == 2
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error:") and "quantize_position" in last
+
+
+# --- StableToken, and what the papers' trainings need -------------------------------------------
+
+STABLE = {
+    "model_conf": {
+        **{k: v for k, v in CONFIG["model_conf"].items() if "residual" not in k},
+        "quantizer_type": "lfq",
+        "pooling_position": 2,
+        "num_voters": 3,
+        "num_clean_input": 2,
+        "consensus_scaling": "paper",
+        "gradient_checkpointing": True,
+        "autocast": "bfloat16",
+        "spec_augment": None,
+    },
+    "batch_conf": {
+        **CONFIG["batch_conf"],
+        "tasks": {"uas": 1.0, "asr": 1.0, "emotion": 0.5},
+        "noisy_views": True,
+    },
+    "optim_groups": [
+        {"match": "encoder", "lr": 1.0e-4, "min_lr": 1.0e-5},
+        {"match": "", "lr": 1.0e-3, "min_lr": 1.0e-4},
+    ],
+    "scheduler": "warmupcosine",
+    "scheduler_conf": {"warmup_steps": 2, "total_steps": 6},
+    "freeze_param": ["model.encoder.conv1"],
+}
+
+
+def test_stabletoken_trains_and_resumes_exactly(corpus, run_module, tmp_path):
+    cuts = str(corpus / "cuts.jsonl.gz")
+    mixed = {"train_cuts": [{"cuts": cuts, "weight": 3}, {"cuts": cuts}]}
+    changes = {**STABLE, "batch_conf": {**STABLE["batch_conf"], "noise_cuts": cuts}}
+    folders = [tmp_path / "whole", tmp_path / "stopped"]
+    for folder in folders:
+        folder.mkdir()
+
+    def options(folder, **more):
+        given = arguments(corpus, folder, **{**changes, **mixed, **more})
+        at = given.index("--train_cuts")
+        return given[:at] + given[at + 2 :]  # the list stands in the configuration
+
+    run_module(MODULE, *options(folders[0]), "--resume", "true")
+    run_module(MODULE, *options(folders[1], max_epoch=1), "--resume", "true")
+    run_module(MODULE, *options(folders[1]), "--resume", "true")
+    expected, got = map(weights, folders)
+    assert [key for key in expected if not torch.equal(expected[key], got[key])] == []
+    epochs = [weights(folders[0], f"{epoch}epoch.pth") for epoch in (1, 2)]
+    kept = {key for key in epochs[0] if torch.equal(epochs[0][key], epochs[1][key])}
+    assert "model.encoder.conv1.weight" in kept and "model.encoder.conv2.weight" not in kept
+
+    checkpoint = torch.load(folders[0] / "exp" / "checkpoint.pth", weights_only=False)
+    first, second = checkpoint["optimizers"][0]["param_groups"]
+    assert first["lr"] == pytest.approx(1.0e-5) and second["lr"] == pytest.approx(1.0e-4)
+    reported = checkpoint["reporter"]["stats"][2]["train"]
+    for name in ("loss_consensus", "loss_entropy", "loss_commit", "codebook_usage", "acc_gender"):
+        assert name in reported

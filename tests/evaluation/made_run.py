@@ -242,6 +242,16 @@ class MadeRun:
         )
         (conf / "report.yaml").write_text("examples: 1\n", encoding="utf-8")
 
+    def load_tokenizer(self, **facts: str | int | bool) -> None:
+        """Make the tokenizer a loaded one by what its dump says.
+
+        Everything else stays, as it does where a run of a trained tokenizer was here before.
+        """
+        for split in ("train", "dev", "test"):
+            path = self.dump / "tokenizer" / split / "info.json"
+            info = json.loads(path.read_text(encoding="utf-8"))
+            path.write_text(json.dumps({**info, "pretrained": facts}), encoding="utf-8")
+
     def ablation(self, name: str) -> Path:
         """An ablation: a tokenizer's dump of the test set and its decoding."""
         folder = self.exp / "ablations" / name

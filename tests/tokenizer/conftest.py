@@ -25,7 +25,7 @@ TINY = {
 
 @pytest.fixture(scope="session")
 def vocabulary():
-    from uas_plugin.tokenizer.examples import DecoderVocabulary
+    from uas_plugin.tokenizer.vocabulary import DecoderVocabulary
 
     return DecoderVocabulary(text_vocab_size=50, eos=2, pad=3)
 
@@ -41,7 +41,8 @@ def make_model(vocabulary):
         torch.manual_seed(0)
         model = build_model({**TINY, **changes}, vocabulary)
         with torch.no_grad():
-            model.encoder.codebook.weight.normal_()
+            if model.config.quantizer_type == "vq":
+                model.encoder.codebook.weight.normal_()
         return model
 
     return make
@@ -64,3 +65,19 @@ def make_clip():
 @pytest.fixture(scope="session")
 def clips():
     return [clip(s, k) for k, s in enumerate((0.31, 1.0, 0.77, 2.3))]
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """Settings of the tiny model."""
+    return dict(TINY)
+
+
+@pytest.fixture
+def free_port():
+    """A TCP port that was free a moment ago."""
+    import socket
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]

@@ -58,7 +58,7 @@ def test_dead_codes_restart_from_frames_of_the_batch():
     codebook, states = draw(3, 8, 4, 20)
     count = torch.tensor([0.0, 0.5, 2.0, 0.0, 1.0, 3.0, 0.2, 0.0])
     weight, before = torch.zeros(8, 4), codebook.clone()
-    restarted = quantizer.restart_dead_codes_(codebook, count, weight, states, threshold=0.4)
+    restarted = quantizer.restart_dead_codes_(codebook, count, weight, states, 0.4, 1.0, update=10)
     dead = [0, 3, 6, 7]
     assert restarted == len(dead)
     for code in range(8):

@@ -8,7 +8,7 @@ from uas_plugin.errors import UASError
 from uas_plugin.tokenizer.api import load_tokenizer
 from uas_plugin.tokenizer.build import build_model
 from uas_plugin.tokenizer.export import encoder_only, save_tokenizer
-from uas_plugin.tokenizer.features import log_mel, pad_features
+from uas_plugin.tokenizer.features import LogMel
 from uas_plugin.tokenizer.read import shuffled
 from uas_plugin.tokenizer.seq2seq import IGNORE
 from uas_plugin.tokenizer.warm_start import init_from_whisper
@@ -24,7 +24,7 @@ AUXILIARY = {
 
 @pytest.fixture
 def batch(clips):
-    features, lengths = pad_features([log_mel(clip, 80, 2) for clip in clips])
+    features, lengths = LogMel(80, 4)(clips)
     generator = torch.Generator().manual_seed(1)
     target = torch.randint(4, 50, (4, 7), generator=generator)
     labels = target.clone()

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from uas_plugin.bin.fresh import RECORD, freshen
 from uas_plugin.errors import UASError
@@ -18,7 +19,8 @@ from uas_plugin.recipe.lock import JOBS_LOCK, RUN_LOCK, clear_stale, is_running,
 from uas_plugin.recipe.monitor import Monitor, human_time, tail
 from uas_plugin.recipe.options import parse
 from uas_plugin.recipe.prepare import for_snakemake, prepare, write, written
-from uas_plugin.recipe.stages import STAGES, check_needs, select
+from uas_plugin.recipe.run import main as run_sh
+from uas_plugin.recipe.stages import STAGES, check_needs, select, stage_of_rule, stages_of
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "egs" / "mini" / "uas1"
@@ -100,6 +102,36 @@ def test_no_such_stage() -> None:
             select(first, last)
 
 
+def test_stages_of_a_pretrained_tokenizer(tmp_path: Path) -> None:
+    trained, _ = prepare(RECIPE, **places(tmp_path))
+    run, _ = prepare(RECIPE, overrides=["tokenizer=mimi"], **places(tmp_path))
+    assert stages_of(trained) == STAGES and stages_of(trained, select(2, 3)) == select(2, 3)
+    stages = stages_of(run)
+    assert [stage.number for stage in stages] == [stage.number for stage in STAGES]
+    assert stages_of(run, select(3, 3))[0].rules == ("tokenizer_pretrained",)
+    known = stage_of_rule()
+    for stage in (*STAGES, *stages):
+        assert all(known[rule].number == stage.number for rule in stage.rules)
+    # Loading needs no data; what reads its tokens names the stage that loads it.
+    check_needs(run, stages_of(run, select(3, 3)))
+    with pytest.raises(UASError, match=r"stage 3 .* which stage 1 \(data\)"):
+        check_needs(trained, select(3, 3))
+    for template in STAGES[0].makes:
+        path = Path(run.fill(template))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    with pytest.raises(UASError, match=r"needs .*, which stage 3 \(pretrained tokenizer\) makes"):
+        check_needs(run, stages_of(run, select(4, 4)))
+    for stage in stages[:8]:
+        for template in stage.makes:
+            path = Path(run.fill(template))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    check_needs(run, stages_of(run, select(9, 10)))
+    with pytest.raises(UASError, match=r"tokenizer/decode/done, which stage 8"):
+        check_needs(trained, select(9, 10))
+
+
 # --- section files -------------------------------------------------------------------------------
 
 
@@ -127,6 +159,77 @@ def test_a_dry_run_leaves_no_trace(tmp_path: Path) -> None:
     with written(other, texts, keep=False):
         assert state() != before
     assert state() == before
+
+
+def tokenizer_files(run: Run) -> set[str]:
+    return {path.stem for path in Path(run.conf).glob("*.yaml")} & {
+        "tokenizer_align", "tokenizer", "codebook", "tokenizer_pretrained",
+    }  # fmt: skip
+
+
+def test_a_tokenizer_is_trained_or_loaded_and_going_back_is_a_change(tmp_path: Path) -> None:
+    trained, texts = prepare(RECIPE, overrides=[], **places(tmp_path))
+    write(trained, texts)
+    loaded, other_texts = prepare(RECIPE, overrides=["tokenizer=mimi"], **places(tmp_path))
+    assert loaded.pretrained and not trained.pretrained
+
+    def state() -> dict[str, tuple[bytes, int]]:
+        return {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in Path(run.conf).iterdir()}
+
+    run = trained
+    before = state()
+    with written(loaded, other_texts, keep=False):
+        assert tokenizer_files(loaded) == {"tokenizer_pretrained"}
+    assert state() == before, "a dry run puts back what it removed"
+    write(loaded, other_texts)
+    assert tokenizer_files(loaded) == {"tokenizer_pretrained"}
+    assert Run.load(loaded.conf).pretrained
+    assert write(loaded, other_texts) == {}
+    changed = {path.stem for path in write(trained, texts)}
+    assert {"tokenizer_align", "tokenizer", "codebook", "tokenizer_pretrained"} <= changed
+    assert tokenizer_files(trained) == {"tokenizer_align", "tokenizer", "codebook"}
+
+
+def test_a_pretrained_tokenizer_has_no_ablations(tmp_path: Path) -> None:
+    asked = ["tokenizer=mimi", "ablations=[ablation/no_ctc]"]
+    run, texts = prepare(RECIPE, overrides=asked, **places(tmp_path))
+    assert run.ablations == () and not any("ablations" in name.parts for name in texts)
+    with pytest.raises(UASError, match="ablations: tokenizer 'mimi' is loaded, not trained"):
+        prepare(RECIPE, overrides=["ablations=[mimi]"], **places(tmp_path))
+
+
+def test_a_folder_of_a_pretrained_tokenizer_is_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Snakemake works in the repository, whatever the folder that run.sh was called from."""
+    model = tmp_path / "it's a model"
+    model.mkdir()
+    monkeypatch.chdir(tmp_path)
+    seen: list[Run] = []
+    monkeypatch.setattr("uas_plugin.recipe.run.snakemake_command", lambda run, *_: seen.append(run))
+    monkeypatch.setattr("uas_plugin.recipe.run._execute", lambda *_: None)
+    folders = [f"--{name}={path}" for name, path in places(tmp_path).items()]
+    word = f'tokenizer.pretrained.model="{model.name}"'
+    run_sh([str(RECIPE), "tokenizer=pretrained_folder", word, *folders])
+    section = (Path(seen[0].conf) / "tokenizer_pretrained.yaml").read_text()
+    assert yaml.safe_load(section)["model"] == str(model)
+    monkeypatch.chdir(ROOT)
+    again, texts = prepare(RECIPE, **places(tmp_path))
+    assert texts[Path("tokenizer_pretrained.yaml")] == section and again.pretrained
+    # A name that is no folder stays a hub name.
+    run_sh([str(RECIPE), "tokenizer=mimi", "tokenizer.pretrained.model=kyutai/other", *folders])
+    section = (Path(seen[1].conf) / "tokenizer_pretrained.yaml").read_text()
+    assert yaml.safe_load(section)["model"] == "kyutai/other"
+
+
+def test_a_run_does_not_load_the_tokenizer_that_it_writes_over(tmp_path: Path) -> None:
+    export = tmp_path / "exp" / "mini" / "tokenizer" / "export"
+    export.mkdir(parents=True)
+    chosen = ["tokenizer=pretrained_folder", f"tokenizer.pretrained.model={export}"]
+    with pytest.raises(UASError, match="give another --expdir"):
+        prepare(RECIPE, overrides=chosen, **places(tmp_path))
+    other = {**places(tmp_path), "expdir": str(tmp_path / "other")}
+    assert prepare(RECIPE, overrides=chosen, **other)[0].pretrained
 
 
 def test_a_bare_snakemake_goes_on_with_the_overrides_of_run_sh(tmp_path: Path) -> None:

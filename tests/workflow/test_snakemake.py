@@ -9,7 +9,7 @@ import pytest
 
 from uas_plugin.errors import UASError
 from uas_plugin.recipe.prepare import for_snakemake
-from uas_plugin.recipe.stages import STAGES, stage_of_rule
+from uas_plugin.recipe.stages import PRETRAINED_STAGES, STAGES, stage_of_rule
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,6 +39,25 @@ def test_dry_run_plans_every_stage(dry: str) -> None:
     assert table == planned - {"all"}
 
 
+def test_dry_run_with_a_pretrained_tokenizer_trains_and_reads_with_none(tmp_path: Path) -> None:
+    """Also where ablations are asked for: they are variants of a training."""
+    overrides = "overrides=tokenizer=mimi ablations=[ablation/no_ctc]"
+    result = snakemake("-n", "-p", overrides, exp=tmp_path)
+    assert result.returncode == 0, result.stderr
+    output = result.stdout + result.stderr
+    planned = set(re.findall(r"^rule (\w+):", output, re.M))
+    assert planned - {"all"} == {rule for stage in PRETRAINED_STAGES for rule in stage.rules}
+    assert not planned & {
+        "tokenizer_align", "codebook", "tokenizer_train", "tokenizer_export", "tokenizer_decode",
+        "ablation_train", "ablation_score",
+    }  # fmt: skip
+    commands = set(re.findall(r"uas_bin (\w+)", output))
+    assert "tokenizer_export" in commands
+    assert not commands & {"tokenizer_train", "tokenizer_codebook", "tokenizer_decode"}
+    assert "tokenizer_untrained" not in output and "/ablations/" not in output
+    assert re.search(r"--pretrained \S+/exp/mini/conf/tokenizer_pretrained\.yaml", output)
+
+
 def test_bare_profile_name_is_found(dry: str) -> None:
     assert "Using profile slurm" in dry
     assert "executor" not in dry.lower() or "not found" not in dry.lower()
@@ -60,9 +79,13 @@ def test_dag_is_a_graph(tmp_path: Path) -> None:
     assert "tokenizer_align" in result.stdout
 
 
-def test_lint_and_format_are_clean(tmp_path: Path) -> None:
-    result = snakemake("--lint", exp=tmp_path)
+@pytest.mark.parametrize("tokenizer", ["uniaudio_small", "mimi"])
+def test_lint_is_clean(tmp_path: Path, tokenizer: str) -> None:
+    result = snakemake("--lint", f"overrides=tokenizer={tokenizer}", exp=tmp_path)
     assert result.returncode == 0 and "good condition" in result.stderr + result.stdout
+
+
+def test_format_is_clean() -> None:
     snakefmt = [sys.executable, "-m", "snakefmt", "--check", "Snakefile", "workflow"]
     formatted = subprocess.run(snakefmt, cwd=ROOT, capture_output=True, text=True)
     assert formatted.returncode == 0, formatted.stderr
@@ -103,7 +126,7 @@ def test_every_rule_has_log_benchmark_threads_and_resources() -> None:
             assert name in stage_of_rule(), f"{name} is missing in the table of stages"
             for word in ("log:", "benchmark:", "threads:", "mem_mb=", "runtime=", "> {log} 2>&1"):
                 assert word in block, f"rule {name} has no {word}"
-    assert count == sum(len(stage.rules) for stage in STAGES)
+    assert count == len(stage_of_rule()) - len(STAGES)
 
 
 def test_snakefile_is_short() -> None:

@@ -26,7 +26,12 @@ from uas_plugin.audiollm.vocabulary import Vocabulary
 from uas_plugin.data.manifests import custom_of
 from uas_plugin.data.targets import asr_target, uas_target
 from uas_plugin.data.text import TextTokenizer
-from uas_plugin.data.tokens import load_token_cuts, read_token_info, read_token_text
+from uas_plugin.data.tokens import (
+    load_token_cuts,
+    read_token_info,
+    read_token_text,
+    require_one_codebook,
+)
 from uas_plugin.errors import UASError
 from uas_plugin.progress import progress
 
@@ -129,19 +134,25 @@ def write_set(
 
 
 def find_codebook(tokenizer: str | os.PathLike[str], size: int) -> np.ndarray | None:
-    """The codebook ``(size, C)`` float32 of an exported audio tokenizer, or None."""
+    """The codebook ``(size, C)`` float32 of an exported audio tokenizer, or None.
+
+    None too where several would fit: a codec stores more codebooks than are in use, and their
+    order in the file does not tell which.
+    """
     path = Path(tokenizer) / "model.safetensors"
     if not path.exists():
         return None
     from safetensors import safe_open
 
     with safe_open(path, framework="np") as tensors:
-        for name in tensors.keys():  # noqa: SIM118  (no mapping)
-            if name.removesuffix(".weight").rsplit(".")[-1] == "codebook":
-                value = tensors.get_tensor(name)
-                if value.ndim == 2 and value.shape[0] == size:
-                    return value.astype(np.float32)
-    return None
+        names = [
+            name
+            for name in tensors.keys()  # noqa: SIM118  (no mapping)
+            if name.removesuffix(".weight").rsplit(".")[-1] == "codebook"
+        ]
+        shapes = {name: tensors.get_slice(name).get_shape() for name in names}
+        fitting = [n for n, shape in shapes.items() if len(shape) == 2 and shape[0] == size]
+        return tensors.get_tensor(fitting[0]).astype(np.float32) if len(fitting) == 1 else None
 
 
 def build_lm_data(
@@ -156,9 +167,11 @@ def build_lm_data(
         tokens_dir: dump of one tokenizer, with ``train`` and ``dev``.
 
     Raises:
-        UASError: the dump or the text model is missing, or no item is left.
+        UASError: the dump or the text model is missing, the dump has several codebooks, or no item
+            is left.
     """
     tokens_dir, output = Path(tokens_dir), Path(output_dir)
+    require_one_codebook(tokens_dir / "train", "the AudioLLM")
     dump, text = read_token_info(tokens_dir / "train"), TextTokenizer(text_model)
     vocabulary = Vocabulary(
         text_size=text.vocab_size,

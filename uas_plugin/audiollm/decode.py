@@ -176,8 +176,11 @@ def decode_dump(
         UASError: the dump is missing, or was made by another tokenizer than the model's.
     """
     folder = Path(tokens_dir) / set_name
-    info, expected = read_token_info(folder), llm.vocabulary.tokenizer_sha256
-    if None not in (expected, info.get("sha256")) and info["sha256"] != expected:
+    info, vocabulary = read_token_info(folder), llm.vocabulary
+    expected = vocabulary.tokenizer_sha256
+    other = None not in (expected, info.get("sha256")) and info["sha256"] != expected
+    # A codec's weights are the same whatever number of its codebooks is taken.
+    if other or info["codebook_size"] != vocabulary.codebook_size:
         raise UASError(f"{folder} was made by another audio tokenizer than the model knows")
     cuts = list(load_token_cuts(folder))
     return decode_set(llm, cuts, read_token_text(folder), output_dir, options)

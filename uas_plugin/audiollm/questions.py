@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
+from uas_plugin.data.sampling import seeded
 
 QUESTIONS: dict[str, str] = {
     "gender": "What is the gender of the speaker?",
@@ -16,12 +15,6 @@ QUESTIONS: dict[str, str] = {
     "music": "Which music or instrument is heard?",
     "background": "What is heard in the background?",
 }
-
-
-def seeded(*key: Any) -> np.random.Generator:
-    """A random generator that depends on ``key`` alone (not on order, process or hash seed)."""
-    digest = hashlib.sha256("\x1f".join(map(str, key)).encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:8], "little"))
 
 
 def cut_labels(cut: Any) -> dict[str, str]:

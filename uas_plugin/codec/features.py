@@ -28,7 +28,7 @@ from uas_plugin.atomic import atomic_path, write_json
 from uas_plugin.codec.config import DecoderConfig
 from uas_plugin.codec.mel import audio_log_mel, mel_frames
 from uas_plugin.data.audio import SAMPLING_RATE, load_audio
-from uas_plugin.data.tokens import load_token_cuts, read_token_info
+from uas_plugin.data.tokens import load_token_cuts, read_token_info, require_one_codebook
 from uas_plugin.errors import UASError
 from uas_plugin.progress import progress
 
@@ -88,9 +88,9 @@ def prepare_features(cuts: Path, folder: Path, config: DecoderConfig) -> None:
     Finished shards of an interrupted run are kept; those of other inputs are removed.
 
     Raises:
-        UASError: token ids outside the codebook, or no clip that can be used.
+        UASError: token ids outside the codebook, several codebooks, or no clip that can be used.
     """
-    load_token_cuts(cuts)
+    require_one_codebook(cuts.parent, "the token decoder")
     key, info = source_key(cuts, config), folder / INFO
     if info.exists() and json.loads(info.read_text(encoding="utf-8"))["key"] == key:
         return

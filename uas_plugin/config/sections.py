@@ -17,6 +17,10 @@ NOT_ESPNET = ("max_steps",)
 """Keys of the ``trainer`` group that are ours and not options of ESPnet."""
 
 
+TOKENIZER_SECTIONS = ("tokenizer_align", "tokenizer", "codebook", "tokenizer_pretrained")
+"""Where the tokenizer comes from: a run has the first three (it is trained), or the last."""
+
+
 def build_sections(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """``{section name: content}`` of a configuration made by ``compose``.
 
@@ -27,12 +31,7 @@ def build_sections(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {
         "data": dict(config["data"]),
         "text": dict(config["text"]),
-        # The paper's first stage aligns the encoder with text before there is a codebook.
-        "tokenizer_align": merged(
-            _training(config, tokenizer, "align"), {"model_conf": {"quantize_enabled": False}}
-        ),
-        "tokenizer": _training(config, tokenizer, "train"),
-        "codebook": dict(tokenizer["codebook"]),
+        **_tokenizer_sections(config, tokenizer),
         "dump": dict(tokenizer["dump"]),
         "codec": _training(config, codec, "train"),
         "codec_decode": dict(codec["decode"]),
@@ -41,6 +40,21 @@ def build_sections(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         "decode": dict(config["decode"]),
         "score": dict(config["score"]),
         "report": dict(config["report"]),
+    }
+
+
+def _tokenizer_sections(
+    config: Mapping[str, Any], tokenizer: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """The sections of TOKENIZER_SECTIONS that the run has."""
+    if tokenizer.get("pretrained"):
+        return {"tokenizer_pretrained": dict(tokenizer["pretrained"])}
+    # The paper's first stage aligns the encoder with text before there is a codebook.
+    align = _training(config, tokenizer, "align")
+    return {
+        "tokenizer_align": merged(align, {"model_conf": {"quantize_enabled": False}}),
+        "tokenizer": _training(config, tokenizer, "train"),
+        "codebook": dict(tokenizer["codebook"]),
     }
 
 

@@ -1,4 +1,9 @@
-"""Reading audio: any rate and number of channels to 16 kHz mono float32."""
+"""Reading audio: any rate and number of channels to mono float32.
+
+Corpora and training average the channels and resample by soxr (:func:`load_audio`). Tokenizers take
+the first channel and torchaudio's resampler (:func:`first_channel`), as the releases do, since both
+decide token ids.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +41,90 @@ def load_audio(source: Any, sampling_rate: int = SAMPLING_RATE) -> np.ndarray:
 
         mono = soxr.resample(mono, rate, sampling_rate, quality="VHQ")
     return np.ascontiguousarray(mono, dtype=np.float32)
+
+
+def first_channel(source: Any, sampling_rate: int, name: str) -> np.ndarray:
+    """The first channel of audio as a tokenizer hears it: float32 (samples,) at ``sampling_rate``.
+
+    Args:
+        source: a path; a Lhotse cut, of which its own channel is taken; or a pair of a waveform,
+            (samples,) or (channels, samples), and its rate in Hz. Integers are divided by the full
+            scale of their type.
+        sampling_rate: Hz wanted; other rates are converted by torchaudio (windowed sinc).
+        name: stands in the messages.
+
+    Raises:
+        UASError: the audio cannot be read, has no usable shape, or holds NaN.
+    """
+    channel = 0
+    if isinstance(source, tuple):
+        samples, rate = _checked_pair(source, name)
+    else:
+        label, path, offset, frames = _locate(source)
+        samples, rate = read_samples(path, offset, frames, label)
+        channel = getattr(source, "channel", 0)
+        channel = channel[0] if isinstance(channel, (list, tuple)) else channel
+        name = label
+        if channel >= samples.shape[1]:
+            raise UASError(
+                f"{name}: has {samples.shape[1]} channels, but channel {channel} is asked"
+            )
+    mono = np.ascontiguousarray(samples[:, channel], dtype=np.float32)
+    if not np.isfinite(mono).all():
+        raise UASError(f"{name}: the recording holds NaN or infinite samples")
+    if rate == sampling_rate or not len(mono):
+        return mono
+    import torch
+    from torchaudio.functional import resample
+
+    return resample(torch.from_numpy(mono), rate, sampling_rate).numpy()
+
+
+_MAX_CHANNELS = 64
+
+
+def _checked_pair(pair: Any, name: str) -> tuple[np.ndarray, int]:
+    """``(samples, channels)`` and the rate of a waveform given as array or tensor."""
+    if len(pair) != 2:
+        raise UASError(f"{name}: expected (waveform, sampling rate), got {len(pair)} values")
+    waveform, rate = pair
+    if not isinstance(rate, (int, np.integer)) or rate <= 0:
+        raise UASError(f"{name}: the sampling rate must be a number of Hz above 0, not {rate!r}")
+    samples = np.asarray(waveform)
+    if samples.ndim not in (1, 2):
+        raise UASError(
+            f"{name}: a waveform is (samples,) or (channels, samples), not of shape {samples.shape}"
+        )
+    if samples.ndim == 2 and samples.shape[0] > _MAX_CHANNELS:
+        raise UASError(
+            f"{name}: {samples.shape[0]} channels? A waveform is (channels, samples): transpose it"
+        )
+    if samples.dtype.kind in "iu":
+        full = float(np.iinfo(samples.dtype).max) + 1
+        middle = full / 2 if samples.dtype.kind == "u" else 0.0
+        samples = (samples - middle) / (full - middle)
+    elif samples.dtype.kind != "f":
+        raise UASError(f"{name}: samples must be numbers, not {samples.dtype}")
+    if samples.ndim == 2 and samples.shape[0] == 0:
+        raise UASError(f"{name}: the waveform has no channel")
+    return np.atleast_2d(samples).T, int(rate)
+
+
+def seconds_of(source: Any) -> float:
+    """About how long a source is, without decoding it; 0 where it cannot be told."""
+    if isinstance(source, tuple):
+        if len(source) != 2 or not isinstance(source[1], (int, float)):
+            return 0.0
+        shape = getattr(source[0], "shape", None) or (0,)
+        return shape[-1] / source[1] if source[1] > 0 else 0.0
+    if not isinstance(source, (str, os.PathLike)):
+        return float(source.duration)
+    import soundfile
+
+    try:
+        return float(soundfile.info(os.fspath(source)).duration)
+    except (OSError, RuntimeError):
+        return 0.0
 
 
 def read_samples(

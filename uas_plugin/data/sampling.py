@@ -1,11 +1,15 @@
-"""Batches of cuts, from a manifest that is read lazily."""
+"""Batches of cuts, from a manifest that is read lazily; random numbers by name."""
 
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from uas_plugin.data.manifests import load_cuts
 from uas_plugin.errors import UASError
 
 if TYPE_CHECKING:
@@ -16,23 +20,80 @@ MIN_CUT = 0.1
 BUFFER = 2_000
 
 
+def seeded(*key: Any) -> np.random.Generator:
+    """A random generator that depends on ``key`` alone (not on order, process or hash seed)."""
+    digest = hashlib.sha256("\x1f".join(map(str, key)).encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:8], "little"))
+
+
+def corpora(value: Any) -> list[tuple[str, float]]:
+    """``(manifest, weight)`` of each corpus, from one path or a list of {cuts, weight}.
+
+    Raises:
+        UASError: the list is malformed.
+    """
+    if isinstance(value, str):
+        return [(value, 1.0)]
+    found = []
+    for item in value or []:
+        if not isinstance(item, dict) or set(item) - {"cuts", "weight"} or "cuts" not in item:
+            raise UASError(f"training cuts: expected a list of {{cuts, weight}}, found {item!r}")
+        weight = float(item.get("weight", 1.0))
+        if not weight > 0:
+            raise UASError(f"training cuts: the weight of {item['cuts']} must be above 0")
+        found.append((item["cuts"], weight))
+    if not found:
+        raise UASError("training cuts: the list is empty")
+    return found
+
+
+def all_cuts(value: Any) -> CutSet:
+    """Every cut of all corpora once, lazily, one corpus after another."""
+    sets = [load_cuts(path) for path, _ in corpora(value)]
+    return functools.reduce(lambda a, b: a + b, sets)
+
+
+def mixed(value: Any, seed: int, max_cut: float = 30.0) -> CutSet:
+    """An endless stream of cuts in which the corpora have the shares of their weights.
+
+    Args:
+        value: one manifest, or a list of {cuts, weight} (see :func:`corpora`).
+        seed: of the draw between the corpora.
+        max_cut: cuts longer than so many seconds, or shorter than 0.1 s, are left out.
+
+    Raises:
+        UASError: a corpus has no cut of that length.
+    """
+    from lhotse import CutSet
+
+    sets, weights = [], []
+    for path, weight in corpora(value):
+        fitting = _fitting(load_cuts(path), max_cut)
+        if next(iter(fitting), None) is None:
+            raise UASError(
+                f"{path}: no cut has a duration from {MIN_CUT} to {max_cut} s: nothing to train on"
+            )
+        sets.append(fitting.repeat(preserve_id=True))
+        weights.append(weight)
+    return sets[0] if len(sets) == 1 else CutSet.mux(*sets, weights=weights, seed=seed)
+
+
 def bucketed_batches(
     cuts: CutSet,
     *,
     max_duration: float,
     seed: int,
     num_buckets: int = 8,
-    max_cut: float = 30.0,
     rank: int = 0,
     world_size: int = 1,
 ) -> Any:
     """Endless training batches of like duration, by Lhotse's dynamic bucketing.
 
-    The cuts are repeated without end: at the end of a finite stream the bucketing sampler drops
-    what does not fill a batch, which on a small corpus is a good part of it.
+    At the end of a finite stream the bucketing sampler drops what does not fill a batch, which on a
+    small corpus is a good part of it: hence an endless one.
 
     Args:
-        cuts: lazy cuts; those shorter than 0.1 s or longer than ``max_cut`` seconds are left out.
+        cuts: an endless stream (:func:`mixed`).
         max_duration: seconds of audio in a batch.
         seed: orders the stream; every rank must give the same one.
         num_buckets: groups of like duration.
@@ -40,17 +101,11 @@ def bucketed_batches(
 
     Returns:
         A sampler that yields one CutSet a batch.
-
-    Raises:
-        UASError: no cut is left.
     """
     from lhotse.dataset import DynamicBucketingSampler
 
-    fitting = _fitting(cuts, max_cut)
-    if next(iter(fitting), None) is None:
-        raise UASError(f"no cut has a duration from {MIN_CUT} to {max_cut} s: nothing to train on")
     return DynamicBucketingSampler(
-        fitting.repeat(preserve_id=True),
+        cuts,
         max_duration=max_duration,
         num_buckets=num_buckets,
         shuffle=True,

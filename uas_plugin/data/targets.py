@@ -33,3 +33,22 @@ def uas_target(cut: Any) -> str:
 def asr_target(cut: Any) -> str:
     """The transcription of a cut; "" where nobody speaks."""
     return uas_schema(cut).transcription or ""
+
+
+def target_text(cut: Any, task: str) -> str | None:
+    """What the tokenizer's text decoder must write about a clip; None where nothing is known.
+
+    Args:
+        task: ``"uas"`` (the schema), ``"asr"`` (its transcription), ``"emotion"`` (its emotion) or
+            ``"caption"`` (``custom.caption``, else the schema's description).
+    """
+    if task == "uas":
+        return uas_target(cut)
+    if task == "caption":
+        caption = custom_of(cut).get("caption")
+        return caption or uas_schema(cut).non_linguistic_events.description
+    schema = uas_schema(cut)
+    if task == "asr":
+        return schema.transcription or None
+    voice = schema.paralinguistics
+    return voice.emotion if voice is not None else None

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import heapq
 import json
-from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
+
 from uas_plugin.atomic import atomic_path, read_jsonl, write_json, write_jsonl
-from uas_plugin.data.tokens import CUTS_NAME, INFO_NAME, LENGTH_NAME, TEXT_NAME
+from uas_plugin.data.tokens import CUTS_NAME, INFO_NAME, LENGTH_NAME, TEXT_NAME, codebooks_of
 from uas_plugin.errors import UASError
 
 
@@ -18,9 +19,9 @@ def shard_folder(output_dir: Path, shard: int) -> Path:
     return output_dir / f"shard.{shard:04d}"
 
 
-def token_line(key: str, ids: Iterable[int]) -> str:
-    """One Kaldi line ``<id> 12 7 401``."""
-    return " ".join([key, *map(str, ids)]) + "\n"
+def token_line(key: str, ids: np.ndarray) -> str:
+    """One Kaldi line ``<id> 12 7 401``; (T, C) ids are written frame by frame."""
+    return " ".join([key, *map(str, np.asarray(ids).reshape(-1))]) + "\n"
 
 
 def merge_shards(output_dir: Path, num_shards: int) -> None:
@@ -35,7 +36,8 @@ def merge_shards(output_dir: Path, num_shards: int) -> None:
         if not (folder / INFO_NAME).exists():
             raise UASError(f"shard {folder} is missing or unfinished: run the token dump (stage 4)")
         infos.append(json.loads((folder / INFO_NAME).read_text(encoding="utf-8")))
-    if len({info["sha256"] for info in infos}) > 1:
+    # Of one checkpoint several tokenizers can be had: with more codebooks, or these flattened.
+    if len({(info["sha256"], codebooks_of(info), info["codebook_size"]) for info in infos}) > 1:
         raise UASError(f"the shards of {output_dir} are of different tokenizers: dump them again")
     (output_dir / INFO_NAME).unlink(missing_ok=True)
     manifests = [read_jsonl(folder / CUTS_NAME) for folder in folders]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ CUTS_NAME = "cuts.jsonl.gz"
 def read_token_info(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """What a set's dump says of itself: codebook_size, frame_rate, tokenizer, sha256, counts.
 
+    ``num_codebooks`` stands there only where a frame has several ids (see :func:`codebooks_of`).
+
     Raises:
         UASError: the dump is missing or unfinished (``info.json`` is written last).
     """
@@ -32,18 +35,40 @@ def read_token_info(folder: str | os.PathLike[str]) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def codebooks_of(info: Mapping[str, Any]) -> int:
+    """Ids a frame of a dump, by its ``info.json``."""
+    return int(info.get("num_codebooks", 1))
+
+
+def require_one_codebook(folder: str | os.PathLike[str], user: str) -> None:
+    """Raise UASError if the dump in ``folder`` has several ids a frame, which ``user`` cannot take.
+
+    Raises:
+        UASError: it has; or the dump is missing or unfinished.
+    """
+    count = codebooks_of(read_token_info(folder))
+    if count > 1:
+        raise UASError(
+            f"{user} takes one token a frame, but the dump in {folder} has {count}: dump with a "
+            "tokenizer of one codebook (a codec loaded with num_codebooks=1 and saved)"
+        )
+
+
 def read_token_text(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Tokens of a Kaldi text file ``<id> 12 7 401 ...`` (or of the folder that holds ``token``).
 
     Returns:
-        id -> (T,) int64, in the order of the file.
+        id -> (T,) int64, in the order of the file. Given the folder of a dump with C > 1 codebooks,
+        (T, C); a file alone does not tell C.
 
     Raises:
-        UASError: the file is missing, or a line holds something else than integers.
+        UASError: the file is missing, a line holds something else than integers, or its ids do not
+            fill whole frames.
     """
     path = Path(path)
+    codebooks = 1
     if path.is_dir():
-        read_token_info(path)
+        codebooks = codebooks_of(read_token_info(path))
         path = path / TEXT_NAME
     if not path.exists():
         raise UASError(f"no token file {path}: the token dump stage (4) makes it")
@@ -52,14 +77,20 @@ def read_token_text(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         for number, line in enumerate(stream, 1):
             key, _, ids = line.rstrip("\n").partition(" ")
             try:
-                tokens[key] = np.array(ids.split(), dtype=np.int64)
+                row = np.array(ids.split(), dtype=np.int64)
             except ValueError:
                 raise UASError(f"{path}:{number}: token ids must be integers") from None
+            if len(row) % codebooks:
+                raise UASError(
+                    f"{path}:{number}: {len(row)} ids are no whole frames of {codebooks} codebooks"
+                )
+            tokens[key] = row.reshape(-1, codebooks) if codebooks > 1 else row
     return tokens
 
 
 def load_token_cuts(path: str | os.PathLike[str]) -> CutSet:
-    """The dumped cuts of a set (folder or manifest); ``cut.load_tokens()`` gives (T,) ids.
+    """The dumped cuts of a set (folder or manifest); ``cut.load_tokens()`` gives (T,) ids, or
+    (T, C) of a dump with C > 1 codebooks.
 
     Raises:
         UASError: the dump is missing or unfinished.

@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from espnet2.iterators.abs_iter_factory import AbsIterFactory
-from espnet2.tasks.abs_task import AbsTask
+from espnet2.tasks.abs_task import AbsTask, optim_classes
 from espnet2.train.trainer import Trainer
 from espnet2.utils.nested_dict_action import NestedDictAction
 
 from uas_plugin.errors import UASError
+from uas_plugin.espnet.optim import param_groups
 from uas_plugin.provenance import set_threads
 
 Batch = tuple[list[str], dict[str, torch.Tensor]]
@@ -132,6 +134,13 @@ class UASTask(AbsTask):
         group = parser.add_argument_group(description="UAS options")
         group.add_argument("--model_conf", action=NestedDictAction, default={}, help="model")
         group.add_argument("--batch_conf", action=NestedDictAction, default={}, help="batches")
+        group.add_argument(
+            "--optim_groups",
+            type=yaml.safe_load,
+            default=[],
+            help="list of {match: part of a parameter's name, lr, min_lr, weight_decay}; the first "
+            "that fits counts",
+        )
         parser.set_defaults(num_att_plot=0, best_model_criterion=[["valid", "loss", "min"]])
 
     @classmethod
@@ -177,7 +186,11 @@ class UASTask(AbsTask):
         """ESPnet's optimisers; fills in the length of a one-cycle schedule from the epochs."""
         steps = args.max_epoch * (args.num_iters_per_epoch or 0)
         name = (args.scheduler or "").lower()
-        key = {"cosineannealingwarmuprestarts": "first_cycle_steps", "onecyclelr": "total_steps"}
+        key = {
+            "cosineannealingwarmuprestarts": "first_cycle_steps",
+            "onecyclelr": "total_steps",
+            "warmupcosine": "total_steps",
+        }
         if name in key and key[name] not in args.scheduler_conf:
             if not steps:
                 raise UASError(f"scheduler {args.scheduler} needs --num_iters_per_epoch")
@@ -185,7 +198,10 @@ class UASTask(AbsTask):
             warmup = args.scheduler_conf.get("warmup_steps", 0)
             if warmup >= steps:
                 args.scheduler_conf["warmup_steps"] = max(steps // 10, 0)
-        return super().build_optimizers(args, model=model)
+        if not args.optim_groups:
+            return super().build_optimizers(args, model=model)
+        groups = param_groups(model.named_parameters(), args.optim_groups)
+        return [optim_classes[args.optim](groups, **args.optim_conf)]
 
     @classmethod
     def main_worker(cls, args: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""``uas evaluate``: score a file of responses against annotated cuts."""
+"""``uas evaluate``: score responses against annotated cuts; ``uas evaluate tokenizer``: compare."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ def get_parser() -> Parser:
     parser = make_parser(
         "Score responses (lines of JSON with id, task and response) against annotated cuts: schema "
         "fields and\nvalid JSON (task uas), word errors (uas, asr), multiple choice (qa). Beside "
-        "each figure: chance, majority\nand, where given, a control such as another clip's audio.",
+        "each figure: chance, majority\nand, where given, a control such as another clip's audio.\n"
+        "`uas evaluate tokenizer --help`: compare tokenizers instead.",
         "uas evaluate --cuts data/mini/test/cuts.jsonl.gz --responses uas.none.jsonl "
         "--control uas.shuffled.jsonl",
     )
@@ -28,6 +29,65 @@ def get_parser() -> Parser:
     parser.add_argument("-o", "--output", type=Path, help="write all figures as JSON")
     parser.add_argument("--seed", type=int, default=0, help="of the intervals (default: 0)")
     return parser
+
+
+def get_tokenizer_parser() -> Parser:
+    """Arguments of ``uas evaluate tokenizer``."""
+    parser = make_parser(
+        "Compare tokenizers on the same cuts, one row a model: frame and bit rate, use of the "
+        "codebook, unit edit\ndistance (UED) under StableToken's noises, clustering by labels, "
+        "divergence between languages. Cuts that\ncannot be read are left out and named.",
+        "uas evaluate tokenizer --model exp/mini/tokenizer/export --model other=exp/b/export "
+        "\\\n    --cuts data/mini/test/cuts.jsonl.gz --untrained -o exp/mini/compare",
+    )
+    parser.prog = "uas evaluate tokenizer"
+    add = parser.add_argument
+    add("--model", action="append", required=True, metavar="[NAME=]PATH", help="repeatable")
+    add("--cuts", type=Path, required=True, help="CutSet (.jsonl.gz)")
+    add("--noise_cuts", type=Path, help="recorded noise, for the kind 'real' (CutSet)")
+    add("--ood_noise_cuts", type=Path, help="noise of classes not trained on, for 'real_ood'")
+    add("--language_field", help="label with the language (default: supervision.language)")
+    add("--label", action="append", default=[], help="label to cluster by, repeatable (default: "
+        "sound and music, where two classes have clips)")  # fmt: skip
+    add("--untrained", action="store_true", help="add the first model with random weights")
+    add("-o", "--output", type=Path, help="folder for tokenizers.json and tokenizers.svg")
+    add("--seed", type=int, default=0, help="of noise, k-means and intervals (default: 0)")
+    add("--batch_size", type=int, default=16, help="clips of 30 s a batch (default: 16)")
+    add("--device", default="cpu", help="torch device (default: cpu)")
+    return parser
+
+
+def tokenizer_main(argv: Sequence[str]) -> None:
+    """Print the table of tokenizers, and write its files where asked."""
+    args = get_tokenizer_parser().parse_args(argv)
+    from uas_plugin.evaluation.tokenizer import (
+        compare_tokenizers,
+        left_out_text,
+        read_inputs,
+        write_comparison,
+    )
+    from uas_plugin.evaluation.tokenizer_rows import Choices
+    from uas_plugin.evaluation.tokenizer_table import comparison_table, plain_text
+    from uas_plugin.evaluation.tokenizer_tokens import paper_views
+
+    manifests = {"cuts": args.cuts, "noise": args.noise_cuts, "ood_noise": args.ood_noise_cuts}
+    cuts, inputs = read_inputs(manifests)
+    comparison = compare_tokenizers(
+        args.model,
+        cuts["cuts"],
+        paper_views(cuts["noise"], cuts["ood_noise"]),
+        labels=args.label,
+        language_field=args.language_field,
+        untrained=args.untrained,
+        choices=Choices(seed=args.seed),
+        device=args.device,
+        batch_size=args.batch_size,
+    )
+    print(plain_text(comparison_table(comparison.report["models"])))
+    if comparison.report["left_out"]:
+        print(left_out_text(comparison.report["left_out"], comparison.report["clips"]["given"]))
+    if args.output:
+        write_comparison(comparison, args.output, inputs)
 
 
 def _rows(path: Path) -> dict[str, dict[str, Any]]:
@@ -77,6 +137,9 @@ def evaluate(
 
 def main(argv: Sequence[str]) -> None:
     """Print the figures, and write them where asked."""
+    if argv and argv[0] == "tokenizer":
+        tokenizer_main(argv[1:])
+        return
     args = get_parser().parse_args(argv)
     from uas_plugin.atomic import write_json
     from uas_plugin.evaluation.tables import number

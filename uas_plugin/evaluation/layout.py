@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from uas_plugin.evaluation.figures import BASELINES
+from uas_plugin.evaluation.pretrained import is_pretrained
 from uas_plugin.evaluation.tables import (
     DASH,
     Cell,
@@ -19,15 +20,19 @@ from uas_plugin.evaluation.tables import (
     own_cell,
 )
 
-_LISTENERS = (
-    Row("Tokenizer's own decoder", "tokenizer"),
-    Row("… another clip's tokens", "tokenizer", "shuffled"),
-    Row("AudioLLM", "lm"),
-    Row("… another clip's tokens", "lm", "shuffled"),
-    Row("… no audio", "lm", "no_audio"),
-    Row("majority class", "tokenizer", "majority"),
-    Row("chance", "tokenizer", "chance"),
-)
+
+def _listeners(scores: Scores) -> tuple[Row, ...]:
+    """Who annotates. Majority and chance are those of the clips, whoever does."""
+    floors = "lm" if is_pretrained(scores) else "tokenizer"
+    return (
+        Row("Tokenizer's own decoder", "tokenizer"),
+        Row("… another clip's tokens", "tokenizer", "shuffled"),
+        Row("AudioLLM", "lm"),
+        Row("… another clip's tokens", "lm", "shuffled"),
+        Row("… no audio", "lm", "no_audio"),
+        Row("majority class", floors, "majority"),
+        Row("chance", floors, "chance"),
+    )
 
 
 def _fields(scores: Scores) -> Table | None:
@@ -42,7 +47,7 @@ def _fields(scores: Scores) -> Table | None:
         scores,
         "fields",
         "Unified Audio Schema fields: accuracy",
-        _LISTENERS,
+        _listeners(scores),
         columns,
         "Clips that carry the label, mixtures left out; invalid JSON is wrong. Majority is the "
         "best constant answer on these very clips. Invented speech: clips without speech that "
@@ -58,7 +63,7 @@ def _mixtures(scores: Scores) -> Table | None:
         Column("CER zh", "cer_zh_mix"),
     ]
     return model_table(
-        scores, "mixtures", "Speech over a background, scored apart", _LISTENERS, columns
+        scores, "mixtures", "Speech over a background, scored apart", _listeners(scores), columns
     )
 
 
@@ -221,14 +226,17 @@ def _probe(scores: Scores) -> Table | None:
         Row("majority class", "tokens", "majority"),
         Row("chance", "tokens", "chance"),
     )
+    compared = (
+        ": the like-for-like comparison with the untrained tokenizer, which has no decoder of its "
+        "own"
+    )
     return model_table(
         scores,
         "probe",
         "Linear probe on token histograms: accuracy",
         rows,
         columns,
-        "Logistic regression fitted on training clips: the like-for-like comparison with the "
-        "untrained tokenizer, which has no decoder of its own.",
+        f"Logistic regression fitted on training clips{'' if is_pretrained(scores) else compared}.",
     )
 
 
@@ -249,6 +257,10 @@ def _reconstruction(scores: Scores) -> Table | None:
         for name in (*mel, *(key for key in ("original", "shuffled") if key not in mel))
     ]
     rows.append(Row("majority class", "codec", "majority"))
+    read_back = (
+        " WER and gender: the audio is tokenized again and read by the tokenizer's own decoder; "
+        "original tokens are the ceiling of that reader, another clip's tokens its floor."
+    )
     columns = [
         Column("Mel L1", "mel_l1"),
         Column("Mel L2", "mel_l2"),
@@ -262,13 +274,12 @@ def _reconstruction(scores: Scores) -> Table | None:
         "Reconstruction",
         rows,
         columns,
-        "Mel: distances of standardised log-mels. WER and gender: the audio is tokenized again and "
-        "read by the tokenizer's own decoder; original tokens are the ceiling of that reader, "
-        "another clip's tokens its floor.",
+        f"Mel: distances of standardised log-mels.{'' if is_pretrained(scores) else read_back}",
     )
 
 
 def _tts(scores: Scores) -> Table | None:
+    read_back = ", read back by the tokenizer's own decoder"
     rows = (
         Row("AudioLLM", "tts"),
         Row("Real clips' tokens", "tts", "original"),
@@ -288,7 +299,7 @@ def _tts(scores: Scores) -> Table | None:
     return model_table(
         scores,
         "tts",
-        "Text to speech, read back by the tokenizer's own decoder",
+        f"Text to speech{'' if is_pretrained(scores) else read_back}",
         rows,
         columns,
     )
@@ -347,7 +358,7 @@ def run_tables(scores: Scores) -> list[Table]:
 
 def ablation_table(full: Scores, ablations: Sequence[Scores]) -> Table | None:
     """The full tokenizer beside its ablations, figures of the tokenizer alone."""
-    if not ablations:
+    if not ablations or is_pretrained(full):  # those are of a training that was here before
         return None
     columns = [
         ("Gender", "tokenizer.gender"),

@@ -9,6 +9,11 @@ from typing import Any
 
 from uas_plugin.errors import UASError
 from uas_plugin.evaluation.layout import ablation_table, run_tables
+from uas_plugin.evaluation.pretrained import (
+    is_pretrained,
+    pretrained_note,
+    pretrained_options,
+)
 from uas_plugin.evaluation.tables import Cell, Table
 
 Scores = Mapping[str, Any]
@@ -37,7 +42,8 @@ def _sections(scores: Scores, level: str, ablations: Sequence[Scores] = ()) -> l
     extra = ablation_table(scores, ablations)
     if extra is not None:
         tables.append(extra)
-    return [f"{level} {table.title}\n\n{markdown_table(table)}" for table in tables]
+    note = [pretrained_note(scores)] if is_pretrained(scores) else []
+    return [*note, *(f"{level} {table.title}\n\n{markdown_table(table)}" for table in tables)]
 
 
 def environment(scores: Scores) -> str:
@@ -101,6 +107,8 @@ def _command(scores: Scores, recipe: str, ablations: bool) -> str:
     line = f"cd {recipe} && ./run.sh"
     if scores["corpus"] != "mini":
         line += f" --corpus {scores['corpus']} --corpus_dir DIR"
+    if is_pretrained(scores):
+        return line + pretrained_options(scores)
     return line + (" --ablations true" if ablations else "")
 
 

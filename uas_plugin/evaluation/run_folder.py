@@ -133,8 +133,20 @@ class RunFolder:
         """``info.json`` of a dump: codebook size, frame rate."""
         return read_token_info(self.dump / tokenizer / split)
 
+    @property
+    def pretrained(self) -> dict[str, Any] | None:
+        """What the dump says of a tokenizer that was not trained here; None of one that was.
+
+        Such a run has no untrained tokenizer and no reading by the tokenizer's own decoder: what
+        an earlier run left of them in the same folders is not its own.
+        """
+        has_test = (self.dump / "tokenizer" / "test" / "info.json").exists()
+        return self.token_info("tokenizer", "test").get("pretrained") if has_test else None
+
     def has_dump(self, tokenizer: str, split: str) -> bool:
         """Whether this dump is there (ablations have the test part of one tokenizer only)."""
+        if tokenizer != "tokenizer" and self.pretrained:
+            return False
         return (self.dump / tokenizer / split / "info.json").exists()
 
     @functools.cache  # noqa: B019
@@ -143,8 +155,10 @@ class RunFolder:
 
         Returns:
             ``{task: {clip id: row}}``, questions (several per clip) keyed ``id`` + ``#n``; empty
-            when the file is optional and not there.
+            when the file is optional and not there, and of a pretrained tokenizer.
         """
+        if part == "tokenizer" and self.pretrained:
+            return {}
         folder = self.exp / part / "decode"
         path = (folder / "test" if part == "audiollm" else folder) / f"{name}.jsonl"
         if not path.exists() and not required:

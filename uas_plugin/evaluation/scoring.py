@@ -20,6 +20,7 @@ from uas_plugin.provenance import provenance
 
 FORMAT = 1
 CONTROLS = ("none", "shuffled", "no_audio")
+TOKENIZER_FACTS = ("codebook_size", "frame_rate", "pretrained")
 
 
 def annotation_figures(
@@ -166,9 +167,13 @@ def data_facts(run: RunFolder) -> dict[str, Any]:
 
 
 def score_run(run: RunFolder, config: ScoreConfig) -> dict[str, Any]:
-    """All figures of a finished run, ready for ``scores.json``."""
+    """All figures of a finished run, ready for ``scores.json``.
+
+    A pretrained tokenizer has no text decoder: there are no figures of what it reads, neither from
+    its tokens nor from reconstructed or generated audio.
+    """
     figures = [
-        *tokenizer_figures(run, config),
+        *([] if run.pretrained else tokenizer_figures(run, config)),
         *lm_figures(run, config),
         *token_only_figures(run, config),
         *speech_figures.reconstruction_figures(run, config),
@@ -218,6 +223,6 @@ def _document(
         "config": config_facts(conf),
         "seed": config.seed,
         "data": data_facts(run),
-        "tokenizer": {key: info[key] for key in ("codebook_size", "frame_rate") if key in info},
+        "tokenizer": {key: info[key] for key in TOKENIZER_FACTS if key in info},
         "figures": _with_targets(figures, targets),
     }

@@ -1,6 +1,7 @@
 """Figures read from the tokens alone: clustering, codebook use, linear probe.
 
-The untrained tokenizer (random encoder, k-means codebook) is the baseline of each of them.
+The untrained tokenizer (random encoder, k-means codebook) is the baseline of each of them; a
+pretrained tokenizer has none.
 """
 
 from __future__ import annotations

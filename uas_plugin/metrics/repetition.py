@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+
+from uas_plugin.metrics.codebook import codebook_columns
 
 
 @dataclass(frozen=True)
@@ -38,3 +41,19 @@ def repetition(ids: np.ndarray, n: int = 4) -> Repetition:
         longest_run=int(np.diff(breaks).max()),
         ngram_rate=1.0 - distinct / len(grams) if len(grams) else 0.0,
     )
+
+
+def corpus_repeat_rate(sequences: Iterable[np.ndarray]) -> float:
+    """Share of tokens that equal the one before, over all clips and codebooks.
+
+    The first token of a clip has none before it and does not count; 0 when no other is there.
+
+    Args:
+        sequences: ids (T,) or (T, C) of each clip.
+    """
+    repeated = pairs = 0
+    for ids in sequences:
+        for column in codebook_columns(ids):
+            repeated += int((column[1:] == column[:-1]).sum())
+            pairs += len(column) - 1
+    return repeated / pairs if pairs else 0.0

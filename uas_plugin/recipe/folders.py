@@ -36,6 +36,7 @@ class Run:
         files: group -> YAML file (``--tokenizer_config F``).
         shards: parts that a set's token dump is cut into.
         ablations: tokenizer variants of the configuration.
+        pretrained: whether the tokenizer is loaded instead of trained.
     """
 
     recipe: str
@@ -50,6 +51,7 @@ class Run:
     files: dict[str, str] = dataclasses.field(default_factory=dict)
     shards: int = 1
     ablations: tuple[str, ...] = ()
+    pretrained: bool = False
 
     @property
     def conf(self) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from uas_plugin.config.compose import choices, compose
-from uas_plugin.config.sections import build_sections, to_yaml
+from uas_plugin.config.sections import TOKENIZER_SECTIONS, build_sections, to_yaml
 from uas_plugin.errors import UASError, suggest
 from uas_plugin.recipe.folders import ROOT, Run, locate
 from uas_plugin.recipe.lock import is_running
@@ -59,8 +59,13 @@ def prepare(
     validate_composed(config)
     if "corpus_dir" in config["data"] and not config["data"]["corpus_dir"]:
         raise UASError(f"corpus {corpus} needs --corpus_dir DIR: a folder with metadata.jsonl")
+    pretrained = config["tokenizer"].get("pretrained")
+    if pretrained:
+        _check_outside(pretrained["model"], ROOT / places["exp"] / "tokenizer")
     texts = {Path(f"{k}.yaml"): to_yaml(v) for k, v in build_sections(config).items()}
-    for name in config["ablations"]:
+    # Ablations are variants of a training: beside a pretrained tokenizer there is none.
+    ablations = [] if pretrained else config["ablations"]
+    for name in ablations:
         texts.update(_ablation(recipe_dir, name, [*fixed, *overrides], files))
     run = Run(
         corpus=corpus,
@@ -69,7 +74,8 @@ def prepare(
         overrides=tuple(overrides),
         files=files,
         shards=config["tokenizer"]["dump"]["num_shards"],
-        ablations=tuple(Path(name).name for name in config["ablations"]),
+        ablations=tuple(Path(name).name for name in ablations),
+        pretrained=bool(pretrained),
         **places,
     )
     return run, texts
@@ -91,9 +97,23 @@ def _corpus_overrides(recipe_dir: str | Path, corpus: str, corpus_dir: str | Non
             f" needs --corpus_dir).{suggest(corpus, presets)}"
         )
     if corpus_dir:
-        quoted = corpus_dir.replace("\\", "\\\\").replace("'", "\\'")
-        chosen.append(f"corpus_dir='{quoted}'")
+        chosen.append(f"corpus_dir={quoted(corpus_dir)}")
     return chosen
+
+
+def quoted(text: str) -> str:
+    """``text`` as a string of Hydra's override grammar."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _check_outside(model: str, folder: Path) -> None:
+    """Refuse a pretrained tokenizer in the folder that the run empties before it exports to it."""
+    if Path(model).is_dir() and Path(model).resolve().is_relative_to(folder.resolve()):
+        raise UASError(
+            f"tokenizer.pretrained.model {model} lies where this run writes its own tokenizer: "
+            "give another --expdir"
+        )
 
 
 def _ablation(
@@ -104,6 +124,8 @@ def _ablation(
     kept = {group: path for group, path in files.items() if group != "tokenizer"}
     config = compose(recipe_dir, [*other, f"tokenizer={name}"], kept)
     validate_composed(config)
+    if config["tokenizer"].get("pretrained"):
+        raise UASError(f"ablations: tokenizer '{name}' is loaded, not trained")
     sections = build_sections(config)
     folder = Path("ablations") / Path(name).name
     return {folder / f"{section}.yaml": to_yaml(sections[section]) for section in ABLATED}
@@ -112,23 +134,36 @@ def _ablation(
 def write(run: Run, texts: Mapping[Path, str]) -> dict[Path, tuple[bytes, int] | None]:
     """Write the section files whose content changed, and ``run.json``.
 
+    Where the tokenizer was trained before and is loaded now, or the other way round, the sections
+    that are no longer the run's are removed: going back must be a change that Snakemake sees.
+
     Returns:
         File -> what stood there before: (content, modification time in ns), or ``None``.
     """
     from uas_plugin.atomic import write_text
 
-    before: dict[Path, Any] = {}
+    before: dict[Path, tuple[bytes, int] | None] = {}
     for name, text in texts.items():
         path = ROOT / run.conf / name
-        old = path.read_bytes() if path.exists() else None
-        if old != text.encode():
-            before[path] = None if old is None else (old, path.stat().st_mtime_ns)
+        old = _state(path)
+        if old is None or old[0] != text.encode():
+            before[path] = old
             write_text(path, text)
+    for section in TOKENIZER_SECTIONS:
+        path = ROOT / run.conf / f"{section}.yaml"
+        if Path(path.name) not in texts and path.exists():
+            before[path] = _state(path)
+            path.unlink()
     record = ROOT / run.conf / "run.json"
-    old_record = (record.read_bytes(), record.stat().st_mtime_ns) if record.exists() else None
+    old_record = _state(record)
     if run.save():
         before[record] = old_record
     return before
+
+
+def _state(path: Path) -> tuple[bytes, int] | None:
+    """Content and modification time (ns) of a file, ``None`` where there is none."""
+    return (path.read_bytes(), path.stat().st_mtime_ns) if path.exists() else None
 
 
 @contextlib.contextmanager

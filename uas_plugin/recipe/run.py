@@ -17,8 +17,8 @@ from uas_plugin.recipe.folders import ROOT, Run
 from uas_plugin.recipe.lock import clear_stale, only_run
 from uas_plugin.recipe.monitor import Monitor, human_time, tail
 from uas_plugin.recipe.options import Options, absolute, help_text, parse
-from uas_plugin.recipe.prepare import prepare, written
-from uas_plugin.recipe.stages import STAGES, Stage, check_needs, select
+from uas_plugin.recipe.prepare import prepare, quoted, written
+from uas_plugin.recipe.stages import STAGES, Stage, check_needs, select, stages_of
 
 DEFAULT_CORES = 2
 
@@ -39,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     chosen = select(options.number("stage", 1), options.number("stop_stage", len(STAGES)))
     run, texts = _prepare(recipe_dir, options)
+    chosen = stages_of(run, chosen)
     dry = options.flag("dry_run")
     with only_run(ROOT / run.exp), written(run, texts, keep=not dry):
         check_needs(run, chosen)
@@ -57,7 +58,7 @@ def _prepare(recipe_dir: Path, options: Options) -> tuple[Run, dict[Path, str]]:
         if name in ("corpus", "size"):
             presets[name] = value
         else:
-            overrides.append(item)
+            overrides.append(_located(item, recipe_dir))
     if "ngpu" in options.values:
         overrides.append(f"trainer.ngpu={options.number('ngpu', 0)}")
     if options.flag("ablations") and not any(o.startswith("ablations=") for o in overrides):
@@ -76,6 +77,15 @@ def _prepare(recipe_dir: Path, options: Options) -> tuple[Run, dict[Path, str]]:
             for name in folders
         },
     )
+
+
+def _located(override: str, recipe_dir: Path) -> str:
+    """A folder of a pretrained tokenizer made absolute: Snakemake works in another folder."""
+    name, _, value = override.partition("=")
+    if name != "tokenizer.pretrained.model":
+        return override
+    path = absolute(value.strip("'\""), recipe_dir)
+    return f"{name}={quoted(path)}" if os.path.isdir(path) else override
 
 
 def snakemake_command(run: Run, chosen: Sequence[Stage], options: Options) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from uas_plugin.errors import UASError
 from uas_plugin.recipe.folders import ROOT, Run
@@ -71,10 +71,32 @@ STAGES = (
     Stage(10, "report", ("report",), ("{exp}/report/report.html",), (1, 4, 8, 9)),
 )
 
+# A pretrained tokenizer needs no data, and has no text decoder that could read tokens.
+_PRETRAINED = {
+    3: Stage(3, "pretrained tokenizer", ("tokenizer_pretrained",), STAGES[2].makes, ()),
+    8: Stage(
+        8,
+        "decoding",
+        ("audiollm_decode", "codec_decode", "codec_decode_tts"),
+        ("{exp}/audiollm/decode/test/done", "{exp}/codec/decode/test/metrics.jsonl"),
+        (1, 4, 5, 7),
+    ),
+    9: replace(STAGES[8], rules=("score",)),
+}
+PRETRAINED_STAGES = tuple(_PRETRAINED.get(stage.number, stage) for stage in STAGES)
+"""The stages of a run whose tokenizer is loaded instead of trained."""
+
+
+def stages_of(run: Run, chosen: tuple[Stage, ...] = STAGES) -> tuple[Stage, ...]:
+    """``chosen`` as this run has them."""
+    if not run.pretrained:
+        return chosen
+    return tuple(PRETRAINED_STAGES[stage.number - 1] for stage in chosen)
+
 
 def stage_of_rule() -> dict[str, Stage]:
-    """Rule name -> its stage, target rules included."""
-    table = {rule: stage for stage in STAGES for rule in stage.rules}
+    """Rule name -> its stage, target rules and those of both kinds of runs included."""
+    table = {rule: stage for stage in (*PRETRAINED_STAGES, *STAGES) for rule in stage.rules}
     table.update({f"stage{stage.number}": stage for stage in STAGES})
     return table
 
@@ -92,7 +114,7 @@ def select(first: int, last: int) -> tuple[Stage, ...]:
 
 
 def check_needs(run: Run, chosen: tuple[Stage, ...]) -> None:
-    """Check that what the chosen stages read is there, or is made by one of them.
+    """Check that what the chosen stages (as the run has them) read is there, or will be made.
 
     Raises:
         UASError: a file of an earlier stage is missing; names the stage that makes it.
@@ -102,7 +124,7 @@ def check_needs(run: Run, chosen: tuple[Stage, ...]) -> None:
         for number in stage.needs:
             if number in coming:
                 continue
-            maker = STAGES[number - 1]
+            maker = stages_of(run)[number - 1]
             for template in maker.makes:
                 path = run.fill(template)
                 if not (ROOT / path).exists():

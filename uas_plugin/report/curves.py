@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from pathlib import Path
 
 from uas_plugin.report.html import esc
@@ -55,10 +56,12 @@ def _rank(name: str) -> tuple[bool, bool, str]:
     return name != "loss", not name.startswith("loss"), name
 
 
-def training_curves(exp_dir: Path) -> str:
-    """All trainings' charts; a training without events is passed over."""
+def training_curves(exp_dir: Path, *, without: Collection[str] = ()) -> str:
+    """All trainings' charts; a training without events, or named in ``without``, is passed over."""
     parts = []
     for folder, heading in TRAININGS.items():
+        if folder in without:
+            continue
         scalars = read_scalars(exp_dir / folder)
         charts = [line_chart(name, scalars[name]) for name in sorted(scalars, key=_rank)]
         if charts:

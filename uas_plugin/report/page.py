@@ -10,6 +10,7 @@ from typing import Any
 from uas_plugin.atomic import read_jsonl
 from uas_plugin.errors import UASError
 from uas_plugin.evaluation.layout import ablation_table, run_tables
+from uas_plugin.evaluation.pretrained import is_pretrained, pretrained_note
 from uas_plugin.evaluation.run_folder import RunFolder
 from uas_plugin.report.config import ReportConfig
 from uas_plugin.report.curves import training_curves
@@ -68,7 +69,8 @@ def _ablations(exp_dir: Path) -> list[dict[str, Any]]:
 def _results(scores: Scores, exp_dir: Path) -> str:
     tables = run_tables(scores)
     extra = ablation_table(scores, _ablations(exp_dir))
-    return "".join(result_table(table) for table in [*tables, *([extra] if extra else [])])
+    note = f'<p class="note">{esc(pretrained_note(scores))}</p>' if is_pretrained(scores) else ""
+    return note + "".join(result_table(table) for table in [*tables, *([extra] if extra else [])])
 
 
 def _rejected(run: RunFolder, limit: int) -> str:
@@ -128,7 +130,10 @@ def build_report(run: RunFolder, config: ReportConfig) -> str:
         UASError: the run is not scored, or its data or dumps are missing.
     """
     scores = load_scores(run.exp)
-    curves = training_curves(run.exp) or "<p>No tensorboard events were found.</p>"
+    # Of a loaded tokenizer there are none, whatever an earlier run left in the folder.
+    without = ("tokenizer_align", "tokenizer") if is_pretrained(scores) else ()
+    curves = training_curves(run.exp, without=without)
+    curves = curves or "<p>No tensorboard events were found.</p>"
     parts = [
         (
             "results",

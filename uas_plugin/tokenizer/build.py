@@ -6,19 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from uas_plugin.checkpoint import load_experiment
-from uas_plugin.data.text import TextTokenizer
 from uas_plugin.errors import UASError, suggest
 from uas_plugin.tokenizer.config import TokenizerConfig
-from uas_plugin.tokenizer.examples import DecoderVocabulary
 from uas_plugin.tokenizer.initialize import mimetic_attention_
 from uas_plugin.tokenizer.seq2seq import AuxiliaryLosses, TokenizerSeq2Seq
+from uas_plugin.tokenizer.vocabulary import DecoderVocabulary, TextUnits, load_text, text_of
 
 AUXILIARY_KEYS = ("ctc_weight", "class_weight", "label_smoothing", "input_noise")
 # Keys of model_conf that are not settings of the network itself.
 DATA_KEYS = (
     "attention_init",
+    "autocast",
     "class_fields",
     "class_labels",
+    "gradient_checkpointing",
     "init",
     "spec_augment",
     "warp",
@@ -48,7 +49,7 @@ def build_model(model_conf: dict[str, Any], vocabulary: DecoderVocabulary) -> To
         pad_token_id=vocabulary.pad,
         eos_token_id=vocabulary.eos,
         bos_token_id=vocabulary.eos,
-        decoder_start_token_id=vocabulary.start("uas"),
+        decoder_start_token_id=vocabulary.start("uas")[0],
         attn_implementation="sdpa",
     )
     labels = model_conf.get("class_labels") or {}
@@ -66,14 +67,14 @@ def build_model(model_conf: dict[str, Any], vocabulary: DecoderVocabulary) -> To
     return model
 
 
-def load_trained(exp_dir: str | Path) -> tuple[TokenizerSeq2Seq, TextTokenizer, dict[str, Any]]:
+def load_trained(exp_dir: str | Path) -> tuple[TokenizerSeq2Seq, TextUnits, dict[str, Any]]:
     """The trained model (eval mode), its text tokenizer and the options of its training.
 
     Raises:
         UASError: the training has not finished, or its text tokenizer is gone.
     """
     options, state = load_experiment(exp_dir)
-    text = TextTokenizer(options["text_model"])
+    text = load_text(text_of(options))
     model = build_model(options["model_conf"], DecoderVocabulary.of(text))
     prefix = "model."
     model.load_state_dict(

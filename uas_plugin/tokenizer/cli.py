@@ -12,13 +12,14 @@ from uas_plugin.bin import make_parser
 def get_parser():
     """The command's arguments."""
     parser = make_parser(
-        "Print the token ids of audio: one line '<id> 12 7 401 ...' a file or cut.",
+        "Print the token ids of audio: one line '<id> 12 7 401 ...' a file or cut; ids of several"
+        " codebooks frame by frame.",
         "uas tokenize --model exp/mini/tokenizer/export a.flac b.wav\n"
         "uas tokenize --model exp/mini/tokenizer/export --cuts cuts.jsonl.gz --output token",
     )
     parser.prog = "uas tokenize"
     parser.add_argument("files", nargs="*", help="audio files")
-    parser.add_argument("--model", required=True, help="exported tokenizer or training folder")
+    parser.add_argument("--model", required=True, help="exported tokenizer, training, or codec")
     parser.add_argument("--cuts", type=Path, help="Lhotse cuts instead of files")
     parser.add_argument("--output", type=Path, help="Kaldi token file (default: standard output)")
     parser.add_argument("--batch_size", type=int, default=16, help="clips a batch (default 16)")
@@ -33,7 +34,6 @@ def main(argv: Sequence[str]) -> None:
     if bool(args.files) == bool(args.cuts):
         parser.error("give audio files or --cuts.")
     from uas_plugin.atomic import write_text
-    from uas_plugin.data.audio import load_audio
     from uas_plugin.data.manifests import load_cuts
     from uas_plugin.data.token_shards import token_line
     from uas_plugin.tokenizer.api import load_tokenizer
@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> None:
     if args.cuts:
         cuts = list(load_cuts(args.cuts))
         keys = [cut.id for cut in cuts]
-        audios: list = [(load_audio(cut), tokenizer.sampling_rate) for cut in cuts]
+        audios: list = cuts  # read as the dump reads them
     else:
         keys, audios = args.files, args.files
     ids = tokenizer.encode(audios, args.batch_size)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,16 @@ import torch
 
 from uas_plugin.atomic import atomic_path
 from uas_plugin.data.manifests import load_cuts
-from uas_plugin.data.sampling import one_pass
+from uas_plugin.data.sampling import one_pass, seeded
 from uas_plugin.errors import UASError
 from uas_plugin.progress import progress
 from uas_plugin.tokenizer.build import build_model, load_trained
+from uas_plugin.tokenizer.config import TokenizerConfig
 from uas_plugin.tokenizer.encoder import TokenizerEncoder
-from uas_plugin.tokenizer.examples import DecoderVocabulary, FeatureCache
-from uas_plugin.tokenizer.features import pad_features
+from uas_plugin.tokenizer.examples import FeatureCache
+from uas_plugin.tokenizer.features import CHUNK_SECONDS, pad_features
 from uas_plugin.tokenizer.seq2seq import TokenizerSeq2Seq
+from uas_plugin.tokenizer.vocabulary import DecoderVocabulary
 
 
 @torch.no_grad()
@@ -27,7 +30,7 @@ def collect_states(
     encoder: TokenizerEncoder, batches: Iterable[Any], max_frames: int
 ) -> np.ndarray:
     """States entering the quantizer: (N, D) float32 with N at most ``max_frames``."""
-    cache = FeatureCache(encoder.config.num_mel_bins, encoder.config.pool, 0)
+    cache = FeatureCache(encoder.config.num_mel_bins, encoder.config.padding_multiple, 0)
     kept: list[np.ndarray] = []
     frames = 0
     for cuts in progress(batches, desc="states for k-means"):
@@ -86,6 +89,10 @@ def init_codebook(
         torch.manual_seed(conf["seed"])
         model = build_model(options["model_conf"], DecoderVocabulary.of(text)).eval()
     encoder = model.encoder
+    if encoder.config.quantizer_type == "lfq":
+        # Its codes are the corners of a cube: there is nothing to place.
+        save_weights(model, output)
+        return
     # Shuffled, so that a large corpus is sampled from more than its beginning.
     batches = one_pass(load_cuts(cuts_path), max_duration=60.0, seed=conf["seed"], shuffle=True)
     states = collect_states(encoder, batches, conf["max_frames"])
@@ -94,6 +101,36 @@ def init_codebook(
     rate = 100.0 / (2 * encoder.config.pool)
     set_codebook(encoder, centres, counts, conf["batch_duration"] * rate)
     save_weights(model, output)
+
+
+def untrained_encoder(
+    config: TokenizerConfig, cuts: Sequence[Any], *, seed: int, max_frames: int, iterations: int
+) -> TokenizerEncoder:
+    """An encoder of random weights; a VQ codebook is fitted to its own states by k-means.
+
+    Args:
+        config: of the encoder to be like.
+        cuts: audio for the states; of longer cuts the first 30 s.
+        seed: of the weights, of the order of the cuts and of k-means; torch's own is left alone.
+        max_frames: states for k-means at most.
+        iterations: of k-means at most.
+
+    Raises:
+        UASError: the cuts give fewer states than there are codes.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = TokenizerEncoder(copy.deepcopy(config)).eval()
+    if config.quantizer_type == "vq":
+        heads = [
+            c if c.duration <= CHUNK_SECONDS else c.truncate(duration=CHUNK_SECONDS) for c in cuts
+        ]
+        order = seeded("untrained", seed).permutation(len(heads))
+        states = collect_states(encoder, [[heads[k]] for k in order], max_frames)
+        centres, _ = fit_codebook(states, config.quantize_vocab_size, seed, iterations)
+        with torch.no_grad():
+            encoder.codebook.weight.copy_(torch.from_numpy(centres))
+    return encoder
 
 
 def save_weights(model: TokenizerSeq2Seq, output: Path) -> None:

@@ -2,6 +2,11 @@
 
 A shard folder holds ``tokens.h5`` (Lhotse arrays), ``cuts.jsonl.gz``, the Kaldi lines ``token`` and
 ``token_length``, ``rejected.jsonl`` and, written last, ``info.json``.
+
+A tokenizer of C > 1 codebooks gives arrays (T, C) and lines of T C ids, frame by frame;
+``token_length`` counts the ids of a line, and ``info.json`` has ``num_codebooks``. One codebook
+gives arrays (T,) and no such key, whatever the tokenizer. Of a tokenizer that was not trained here,
+``info.json`` also has what its export says of it (``pretrained``).
 """
 
 from __future__ import annotations
@@ -9,6 +14,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,46 +22,18 @@ from typing import Any
 import numpy as np
 
 from uas_plugin.atomic import atomic_path, write_json, write_jsonl, write_text
-from uas_plugin.data.audio import load_audio
 from uas_plugin.data.manifests import load_cuts, save_cuts
 from uas_plugin.data.token_shards import shard_folder, token_line
 from uas_plugin.data.tokens import CUTS_NAME, INFO_NAME, LENGTH_NAME, TEXT_NAME
 from uas_plugin.errors import UASError
 from uas_plugin.progress import progress
 from uas_plugin.provenance import file_sha256
-from uas_plugin.tokenizer.api import AudioTokenizer, load_tokenizer
-from uas_plugin.tokenizer.features import SAMPLING_RATE
+from uas_plugin.tokenizer.api import load_tokenizer
+from uas_plugin.tokenizer.extract import Batching
+from uas_plugin.tokenizer.pretrained import pretrained_facts
 
 ARRAYS_NAME = "tokens.h5"
 REJECTED_NAME = "rejected.jsonl"
-# Cuts read before a group is encoded: long enough to batch by length, short enough for memory.
-GROUP_SECONDS = 1200.0
-
-
-def _groups(cuts: Iterable[Any], seconds: float) -> Iterator[list[Any]]:
-    group: list[Any] = []
-    total = 0.0
-    for cut in cuts:
-        group.append(cut)
-        total += cut.duration
-        if total >= seconds:
-            yield group
-            group, total = [], 0.0
-    if group:
-        yield group
-
-
-def _encode_group(
-    tokenizer: AudioTokenizer, cuts: list[Any], batch_size: int, rejected: list[dict[str, str]]
-) -> Iterator[tuple[Any, np.ndarray]]:
-    kept, audios = [], []
-    for cut in cuts:
-        try:
-            audios.append((load_audio(cut), SAMPLING_RATE))
-            kept.append(cut)
-        except UASError as error:
-            rejected.append({"id": cut.id, "reason": str(error)})
-    yield from zip(kept, tokenizer.encode(audios, batch_size), strict=True)
 
 
 def dump_shard(
@@ -72,6 +50,7 @@ def dump_shard(
     """
     folder = shard_folder(output_dir, shard)
     tokenizer = load_tokenizer(tokenizer_dir)
+    codebooks = tokenizer.num_codebooks
     digest = file_sha256(tokenizer_dir / "model.safetensors")
     source = itertools.islice(load_cuts(cuts_path), shard, None, num_shards)
     folder.mkdir(parents=True, exist_ok=True)
@@ -79,8 +58,13 @@ def dump_shard(
     rejected: list[dict[str, str]] = []
 
     def encoded() -> Iterator[tuple[Any, np.ndarray]]:
-        for group in _groups(source, GROUP_SECONDS):
-            yield from _encode_group(tokenizer, group, batch_size, rejected)
+        cuts: deque[Any] = deque()  # those read ahead, whose ids are still to come
+        for key, ids in tokenizer.encode_stream(_noted(source, cuts), Batching.of(batch_size)):
+            cut = cuts.popleft()
+            if isinstance(ids, UASError):
+                rejected.append({"id": key, "reason": str(ids)})
+            else:
+                yield cut, ids if codebooks > 1 else ids.reshape(-1)
 
     rows = _store(encoded(), folder, tokenizer)
     write_jsonl(folder / REJECTED_NAME, rejected)
@@ -90,20 +74,28 @@ def dump_shard(
         folder / INFO_NAME,
         {
             "codebook_size": tokenizer.codebook_size,
+            **({"num_codebooks": codebooks} if codebooks > 1 else {}),
+            **pretrained_facts(tokenizer_dir),
             "frame_rate": tokenizer.frame_rate,
             "sampling_rate": tokenizer.sampling_rate,
             "tokenizer": os.fspath(tokenizer_dir),
             "sha256": digest,
             "num_cuts": len(rows),
-            "num_tokens": int(sum(len(ids) for _, ids in rows)),
+            "num_tokens": sum(ids.size for _, ids in rows),
             "num_rejected": len(rejected),
         },
     )
     return folder
 
 
+def _noted(source: Iterable[Any], cuts: deque[Any]) -> Iterator[tuple[str, Any]]:
+    for cut in source:
+        cuts.append(cut)
+        yield cut.id, cut
+
+
 def _store(
-    encoded: Iterable[tuple[Any, np.ndarray]], folder: Path, tokenizer: AudioTokenizer
+    encoded: Iterable[tuple[Any, np.ndarray]], folder: Path, tokenizer: Any
 ) -> list[tuple[str, np.ndarray]]:
     """Write arrays, cuts and Kaldi lines of a shard, sorted by id; returns (id, ids)."""
     from lhotse import NumpyHdf5Writer
@@ -128,5 +120,5 @@ def _store(
     rows.sort(key=lambda row: row[0])
     save_cuts(cuts, folder / CUTS_NAME)
     write_text(folder / TEXT_NAME, "".join(token_line(key, ids) for key, ids in rows))
-    write_text(folder / LENGTH_NAME, "".join(f"{key} {len(ids)}\n" for key, ids in rows))
+    write_text(folder / LENGTH_NAME, "".join(f"{key} {ids.size}\n" for key, ids in rows))
     return rows

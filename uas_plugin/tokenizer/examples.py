@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,48 +15,22 @@ import numpy as np
 import torch
 
 from uas_plugin.data.audio import load_audio
-from uas_plugin.data.targets import asr_target, uas_target
-from uas_plugin.data.text import TextTokenizer
-from uas_plugin.tokenizer.features import log_mel, pad_features
+from uas_plugin.data.targets import target_text
+from uas_plugin.errors import UASError
+from uas_plugin.tokenizer.features import LogMel, pad_features
 from uas_plugin.tokenizer.seq2seq import IGNORE
+from uas_plugin.tokenizer.vocabulary import DecoderVocabulary
 
 if TYPE_CHECKING:
     from lhotse import CutSet
-
-TASKS = ("uas", "asr")
-
-
-@dataclass(frozen=True)
-class DecoderVocabulary:
-    """Ids of the text decoder: the text pieces, then one start token a task.
-
-    ``<|startofsap|>`` is the paper's; ``<|startofasr|>`` starts a plain transcription.
-    """
-
-    text_vocab_size: int
-    eos: int
-    pad: int
-
-    @classmethod
-    def of(cls, text: TextTokenizer) -> DecoderVocabulary:
-        """The vocabulary over a text tokenizer."""
-        return cls(text.vocab_size, text.eos_id, text.pad_id)
-
-    def start(self, task: str) -> int:
-        """Id of the start token of ``"uas"`` or ``"asr"``."""
-        return self.text_vocab_size + TASKS.index(task)
-
-    @property
-    def size(self) -> int:
-        """Number of ids."""
-        return self.text_vocab_size + len(TASKS)
 
 
 class FeatureCache:
     """Features of the clips seen last, up to a number of bytes (0: none are kept)."""
 
-    def __init__(self, num_mel_bins: int, pool: int, max_bytes: int) -> None:
-        self.num_mel_bins, self.pool, self.max_bytes = num_mel_bins, pool, max_bytes
+    def __init__(self, num_mel_bins: int, multiple: int, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.log_mel = LogMel(num_mel_bins, multiple)
         self._kept: OrderedDict[str, tuple[np.ndarray, int]] = OrderedDict()
         self._bytes = 0
 
@@ -65,7 +39,8 @@ class FeatureCache:
         if cut.id in self._kept:
             self._kept.move_to_end(cut.id)
             return self._kept[cut.id]
-        item = log_mel(load_audio(cut), self.num_mel_bins, self.pool)
+        features, lengths = self.log_mel([load_audio(cut)])
+        item = features[0].numpy(), int(lengths[0])
         self._kept[cut.id] = item
         self._bytes += item[0].nbytes
         while self._bytes > self.max_bytes:
@@ -79,48 +54,94 @@ def pad_ids(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
     return torch.tensor([list(row) + [value] * (longest - len(row)) for row in rows])
 
 
+@dataclass(frozen=True)
+class Targets:
+    """What the text decoder is asked for a clip, and what it must answer.
+
+    Attributes:
+        text: text tokenizer.
+        tasks: task -> weight. A clip gets one task, drawn once and for all from its id among those
+            it has a text for.
+        seed: of that draw.
+        max_pieces: longer targets are cut, and lose their end mark with the rest (as the release).
+        min_text: characters below which a target carries no loss (as the release: 2).
+    """
+
+    text: Any
+    tasks: dict[str, float]
+    seed: int = 0
+    max_pieces: int = 256
+    min_text: int = 0
+
+    def __post_init__(self) -> None:
+        for task, weight in self.tasks.items():
+            DecoderVocabulary.of(self.text).start(task)  # an unknown task is named
+            if weight < 0:
+                raise UASError(f"tasks: the weight of '{task}' must not be negative")
+        if not sum(self.tasks.values()) > 0:
+            raise UASError("tasks: at least one task needs a weight above 0")
+
+    def task_of(self, cut: Any) -> str | None:
+        """The task of a clip; None if it has a text for none of them."""
+        kept = {
+            task: weight
+            for task, weight in self.tasks.items()
+            if weight and target_text(cut, task) is not None
+        }
+        if not kept:
+            return None
+        digest = hashlib.sha256(f"{self.seed} {cut.id}".encode()).digest()
+        point = int.from_bytes(digest[:4], "big") / 2**32 * sum(kept.values())
+        for task, weight in kept.items():
+            point -= weight
+            if point < 0:
+                return task
+        return task
+
+    def ids(self, cut: Any) -> tuple[list[int], list[int]]:
+        """Decoder inputs and labels of a clip, of equal length; no loss where a label is -100.
+
+        A clip without a text for any of the tasks (a sound where transcripts are asked for) trains
+        the encoder's other losses alone.
+        """
+        vocabulary, task = DecoderVocabulary.of(self.text), self.task_of(cut)
+        if task is None:
+            return [vocabulary.start(next(iter(self.tasks)))[0]], [IGNORE]
+        text = target_text(cut, task) or ""
+        start = vocabulary.start(task)
+        if len(text) < self.min_text:
+            return [start[0]], [IGNORE]
+        full = [*start, *self.text.encode(text), vocabulary.eos][: self.max_pieces + 1]
+        return full[:-1], full[1:]
+
+
 class TokenizerDataset(torch.utils.data.Dataset):
     """Batches of cuts to the tensors of ``TokenizerSeq2Seq.forward`` (Lhotse's dataset form).
 
     Args:
-        text: text tokenizer of the targets.
+        targets: what the decoder is asked.
         cache: features.
         class_labels: field -> labels of the class heads (empty: none).
-        asr_share: share of the clips with a transcription whose target is the plain transcription.
-        seed: decides with the cut id which clips these are.
-        max_target: pieces of a target; longer ones are cut (the end token is lost with them).
+        noise: makes the noisy view of a waveform, given the cut (StableToken); None: no view.
     """
 
     def __init__(
         self,
-        text: TextTokenizer,
+        targets: Targets,
         cache: FeatureCache,
         class_labels: dict[str, list[str]],
-        asr_share: float,
-        seed: int,
-        max_target: int,
+        noise: Callable[[np.ndarray, Any], np.ndarray] | None = None,
     ) -> None:
-        self.text, self.cache, self.class_labels = text, cache, class_labels
-        self.asr_share, self.seed, self.max_target = asr_share, seed, max_target
-        self.vocabulary = DecoderVocabulary.of(text)
-
-    def _task(self, cut: Any) -> str:
-        if not self.asr_share or not cut.supervisions[0].text:
-            return "uas"
-        digest = hashlib.sha256(f"{self.seed} {cut.id}".encode()).digest()
-        return "asr" if int.from_bytes(digest[:4], "big") < self.asr_share * 2**32 else "uas"
-
-    def _target(self, cut: Any) -> tuple[list[int], list[int]]:
-        task = self._task(cut)
-        string = asr_target(cut) if task == "asr" else uas_target(cut)
-        ids = self.text.encode(string)[: self.max_target - 1]
-        return [self.vocabulary.start(task), *ids], [*ids, self.vocabulary.eos]
+        self.targets, self.cache, self.class_labels = targets, cache, class_labels
+        self.noise = noise
+        self.vocabulary = DecoderVocabulary.of(targets.text)
 
     def __getitem__(self, cuts: CutSet) -> tuple[list[str], dict[str, torch.Tensor]]:
         items = list(cuts)
         features, lengths = pad_features([self.cache.get(cut) for cut in items])
-        inputs, labels = zip(*(self._target(cut) for cut in items), strict=True)
-        spoken = [self.text.encode(cut.supervisions[0].text or "") for cut in items]
+        inputs, labels = zip(*(self.targets.ids(cut) for cut in items), strict=True)
+        encode = self.targets.text.encode
+        spoken = [encode(cut.supervisions[0].text or "") for cut in items]
         batch = {
             # Frames first, as ESPnet's statistics expect: (B, F, M).
             "features": features.transpose(1, 2).contiguous(),
@@ -130,6 +151,10 @@ class TokenizerDataset(torch.utils.data.Dataset):
             "ctc_ids": pad_ids(spoken, 0),
             "ctc_ids_lengths": torch.tensor([len(row) for row in spoken]),
         }
+        if self.noise is not None:
+            views = [self.noise(load_audio(cut), cut) for cut in items]
+            noisy, _ = self.cache.log_mel(views)
+            batch["noisy_features"] = noisy.transpose(1, 2).contiguous()
         for name, known in self.class_labels.items():
             values = [cut.supervisions[0].custom["labels"].get(name) for cut in items]
             ids = [known.index(value) if value in known else IGNORE for value in values]

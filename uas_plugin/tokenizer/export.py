@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
-from uas_plugin.atomic import write_json
+from uas_plugin.atomic import atomic_folder, write_json
 from uas_plugin.checkpoint import load_weights
 from uas_plugin.provenance import provenance
 from uas_plugin.tokenizer.build import load_trained
@@ -35,14 +33,10 @@ def save_tokenizer(encoder: TokenizerEncoder, folder: Path) -> None:
     """
     from transformers import WhisperFeatureExtractor
 
-    temporary = folder.with_name(f".{os.getpid()}.tmp.{folder.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    encoder.save_pretrained(temporary)
-    WhisperFeatureExtractor(feature_size=encoder.config.num_mel_bins).save_pretrained(temporary)
-    write_json(temporary / PROVENANCE_NAME, provenance())
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(temporary, folder)
+    with atomic_folder(folder) as temporary:
+        encoder.save_pretrained(temporary)
+        WhisperFeatureExtractor(feature_size=encoder.config.num_mel_bins).save_pretrained(temporary)
+        write_json(temporary / PROVENANCE_NAME, provenance())
 
 
 def export(exp_dir: Path, folder: Path, weights: Path | None = None) -> None:

@@ -9,12 +9,14 @@ import numpy as np
 import torch
 
 from uas_plugin.atomic import read_jsonl
-from uas_plugin.data.text import TextTokenizer
 from uas_plugin.data.tokens import read_token_text
 from uas_plugin.errors import UASError
 from uas_plugin.progress import progress
-from uas_plugin.tokenizer.examples import TASKS, DecoderVocabulary, pad_ids
+from uas_plugin.tokenizer.examples import pad_ids
 from uas_plugin.tokenizer.seq2seq import TokenizerSeq2Seq
+from uas_plugin.tokenizer.vocabulary import DecoderVocabulary, TextUnits
+
+TASKS = ("uas", "asr")  # what is read of every clip
 
 
 class TokenReader:
@@ -26,7 +28,7 @@ class TokenReader:
         max_pieces: longest answer, in pieces.
     """
 
-    def __init__(self, model: TokenizerSeq2Seq, text: TextTokenizer, max_pieces: int = 256) -> None:
+    def __init__(self, model: TokenizerSeq2Seq, text: TextUnits, max_pieces: int = 256) -> None:
         self.model, self.text = model, text
         self.max_pieces = min(max_pieces, model.config.max_target_positions - 1)
         self.vocabulary = DecoderVocabulary.of(text)
@@ -46,26 +48,11 @@ class TokenReader:
         lengths = torch.tensor([len(tokens[k]) for k in filled])
         batch = pad_ids([tokens[k].tolist() for k in filled], 0)
         encoded = self.model.encoder(token_ids=batch, token_lengths=lengths)
-        pieces = self._greedy(encoded, task, len(filled))
+        start, eos = self.vocabulary.start(task), self.vocabulary.eos
+        pieces = self.model.greedy(encoded, start, eos, self.max_pieces)
         for k, row in zip(filled, pieces, strict=True):
             answers[k] = self.text.decode([i for i in row if i < self.text.vocab_size])
         return answers
-
-    def _greedy(self, encoded: object, task: str, count: int) -> list[list[int]]:
-        cache = self.model.new_cache()
-        eos = self.vocabulary.eos
-        step = torch.full((count, 1), self.vocabulary.start(task))
-        done = torch.zeros(count, dtype=torch.bool)
-        steps: list[torch.Tensor] = []
-        for _ in range(self.max_pieces):
-            step = self.model.logits(step, encoded, cache)[:, -1:].argmax(-1)  # type: ignore[arg-type]
-            done |= step[:, 0] == eos
-            step[done] = eos
-            steps.append(step[:, 0])
-            if bool(done.all()):
-                break
-        rows = torch.stack(steps, 1).tolist()
-        return [row[: row.index(eos)] if eos in row else row for row in rows]
 
 
 def read_tokens_file(path: Path) -> dict[str, np.ndarray]:

@@ -1,14 +1,17 @@
 """The training model: tokenizer encoder, text decoder under SAP supervision, auxiliary losses.
 
 UniAudio-Token section 3: ``L = L_SAP + lambda1 L_quant + lambda2 L_commit``; with a codebook of
-moving averages the quantization term is the average itself. CTC on the transcription and class
-heads on pooled states are additions for small models, off in the papers' configurations.
+moving averages the quantization term is the average itself. StableToken Eq. 5: ``L = L_ASR + 0.25
+L_consensus + 0.25 L_commit + L_codebook``. CTC on the transcription and class heads on pooled
+states are additions for small models, off in the papers' configurations. Every term is a mean over
+the joined batch of all processes.
 
 Shapes: ``B`` batch, ``T`` token frames, ``D`` width, ``L`` text pieces, ``V`` vocabulary.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -17,6 +20,7 @@ from torch.nn import functional as F
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.models.whisper.modeling_whisper import WhisperDecoder, WhisperPreTrainedModel
 
+from uas_plugin.tokenizer import reduce
 from uas_plugin.tokenizer.config import TokenizerConfig
 from uas_plugin.tokenizer.encoder import EncoderOutput, TokenizerEncoder
 
@@ -52,8 +56,8 @@ class MaskedDecoder(WhisperDecoder):
         # One query with a cache sees everything before it: no mask is needed.
         causal = None
         if length > 1:
-            causal = torch.full((length, past + length), floor, device=hidden.device)
-            causal = causal.triu(past + 1)[None, None].to(hidden.dtype)
+            causal = hidden.new_full((length, past + length), floor)
+            causal = causal.triu(past + 1)[None, None]
         cross = None
         if not bool(state_mask.all()):
             cross = (~state_mask)[:, None, None, :].to(hidden.dtype) * floor
@@ -124,6 +128,31 @@ class TokenizerSeq2Seq(WhisperPreTrainedModel):
         """An empty key/value cache for step-by-step decoding."""
         return EncoderDecoderCache(DynamicCache(), DynamicCache())
 
+    @torch.inference_mode()
+    def greedy(
+        self, encoded: EncoderOutput, start: Sequence[int], eos: int, max_pieces: int
+    ) -> list[list[int]]:
+        """The most probable pieces one after another, without the start and the end marks.
+
+        Args:
+            encoded: states of B clips.
+            start: ids that begin the answer; eos: the id that ends it.
+            max_pieces: longest answer.
+        """
+        cache, count = self.new_cache(), len(encoded.mask)
+        step = torch.tensor([list(start)], device=encoded.mask.device).repeat(count, 1)
+        done = torch.zeros(count, dtype=torch.bool, device=step.device)
+        steps: list[Tensor] = []
+        for _ in range(max_pieces):
+            step = self.logits(step, encoded, cache)[:, -1:].argmax(-1)
+            done |= step[:, 0] == eos
+            step[done] = eos
+            steps.append(step[:, 0])
+            if bool(done.all()):
+                break
+        rows = torch.stack(steps, 1).tolist()
+        return [row[: row.index(eos)] if eos in row else row for row in rows]
+
     def forward(
         self,
         input_features: Tensor,
@@ -133,6 +162,7 @@ class TokenizerSeq2Seq(WhisperPreTrainedModel):
         ctc_ids: Tensor | None = None,
         ctc_lengths: Tensor | None = None,
         classes: dict[str, Tensor] | None = None,
+        noisy_features: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Training loss.
 
@@ -141,25 +171,22 @@ class TokenizerSeq2Seq(WhisperPreTrainedModel):
             decoder_input_ids, labels: (B, L) int64; labels are -100 where there is no loss.
             ctc_ids: (B, C) pieces of the transcription; ctc_lengths: (B,), 0 where none is known.
             classes: field -> (B,) int64 label index, -100 where unknown.
+            noisy_features: (B, M, F) a noisy view of the clips, for the voters of LFQ.
 
         Returns:
             The loss (scalar) and the statistics to log (scalars).
         """
-        encoded = self.encoder(input_features, lengths)
+        encoded = self.encoder(input_features, lengths, noisy_features=noisy_features)
         logits = self.logits(self._noisy(decoder_input_ids), encoded)
-        text = F.cross_entropy(
-            logits.flatten(0, 1),
-            labels.flatten(),
-            ignore_index=IGNORE,
-            label_smoothing=self.auxiliary.label_smoothing,
-        )
         kept = labels != IGNORE
+        text = self._text_loss(logits, labels)
         stats = {"loss_text": text.detach()}
         stats["acc"] = (logits.argmax(-1) == labels)[kept].float().mean().detach()
         loss = text
-        if encoded.commit_loss is not None:
-            loss = loss + encoded.commit_loss
-            stats["loss_commit"] = encoded.commit_loss.detach()
+        for name, value in encoded.losses.items():
+            loss = loss + value
+            stats[f"loss_{name}"] = value.detach()
+        stats.update(encoded.stats)
         if self.auxiliary.ctc_weight > 0 and ctc_ids is not None and ctc_lengths is not None:
             ctc = self._ctc_loss(encoded, ctc_ids, ctc_lengths)
             loss = loss + self.auxiliary.ctc_weight * ctc
@@ -168,9 +195,19 @@ class TokenizerSeq2Seq(WhisperPreTrainedModel):
             heads, head_stats = self._class_loss(encoded, classes)
             loss = loss + self.auxiliary.class_weight * heads
             stats.update(head_stats)
-        stats.update(self._codebook_stats(encoded))
         stats["loss"] = loss.detach()
         return loss, stats
+
+    def _text_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean cross-entropy over the pieces of all processes."""
+        summed = F.cross_entropy(
+            reduce.wide(logits.flatten(0, 1)),
+            labels.flatten(),
+            ignore_index=IGNORE,
+            label_smoothing=self.auxiliary.label_smoothing,
+            reduction="sum",
+        )
+        return reduce.mean(summed, (labels != IGNORE).sum())
 
     def _noisy(self, input_ids: Tensor) -> Tensor:
         """Replace some pieces by random text pieces (the start token stays)."""
@@ -182,19 +219,22 @@ class TokenizerSeq2Seq(WhisperPreTrainedModel):
         return torch.where(hit, noise, input_ids)
 
     def _ctc_loss(self, encoded: EncoderOutput, ctc_ids: Tensor, ctc_lengths: Tensor) -> Tensor:
-        """CTC per piece, over the items that have a transcription (0 where none has)."""
+        """Mean over the clips that have a transcription of their CTC loss per piece."""
         known = ctc_lengths > 0
         if not bool(known.any()):
-            return encoded.last_hidden_state.sum() * 0.0 + self.ctc_head.weight.sum() * 0.0
-        scores = self.ctc_head(encoded.last_hidden_state[known]).log_softmax(-1).transpose(0, 1)
-        return F.ctc_loss(
-            scores,
+            nothing = encoded.last_hidden_state.sum() * 0.0 + self.ctc_head.weight.sum() * 0.0
+            return reduce.mean(nothing, known.sum())
+        scores = reduce.wide(self.ctc_head(encoded.last_hidden_state[known])).log_softmax(-1)
+        losses = F.ctc_loss(
+            scores.transpose(0, 1),
             ctc_ids[known],
             encoded.mask[known].sum(1),
             ctc_lengths[known],
             blank=self.auxiliary.text_vocab_size,
+            reduction="none",
             zero_infinity=True,
         )
+        return reduce.mean((losses / ctc_lengths[known]).sum(), known.sum())
 
     def _class_loss(
         self, encoded: EncoderOutput, classes: dict[str, Tensor]
@@ -208,23 +248,10 @@ class TokenizerSeq2Seq(WhisperPreTrainedModel):
             # Every head runs at every step, so that all parameters take part under DDP.
             scores, target = head(pooled), classes[name]
             known = target != IGNORE
-            if bool(known.any()):
-                total = total + F.cross_entropy(scores, target, ignore_index=IGNORE)
-            else:
-                total = total + scores.sum() * 0.0
+            summed = F.cross_entropy(
+                reduce.wide(scores), target, ignore_index=IGNORE, reduction="sum"
+            )
+            total = total + reduce.mean(summed + scores.sum() * 0.0, known.sum())
             # Every process reports the same keys; ESPnet leaves out the mean of nothing (nan).
             stats[f"acc_{name}"] = (scores.argmax(-1) == target)[known].float().mean().detach()
         return total / len(self.class_heads), stats
-
-    def _codebook_stats(self, encoded: EncoderOutput) -> dict[str, Tensor]:
-        stats: dict[str, Tensor] = {}
-        if encoded.gate_mean is not None:
-            stats["sae_gate"] = encoded.gate_mean.detach()
-        if self.config.quantize_enabled and encoded.token_ids is not None:
-            count = self.encoder.ema_count
-            share = count / count.sum()
-            stats["codebook_perplexity"] = torch.exp(-(share * (share + 1e-10).log()).sum())
-            used = torch.unique(encoded.token_ids[encoded.mask])
-            stats["batch_codes"] = torch.as_tensor(float(len(used)))
-            stats["restarted"] = torch.as_tensor(float(encoded.restarted))
-        return stats

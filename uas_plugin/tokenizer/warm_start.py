@@ -6,19 +6,31 @@ import logging
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from uas_plugin.errors import UASError
 from uas_plugin.tokenizer.seq2seq import TokenizerSeq2Seq
 
+# Tables that may have more rows here than there.
+_GROWING = ("decoder.embed_positions.weight", "decoder.embed_tokens.weight")
 
-def init_from_whisper(model: TokenizerSeq2Seq, source: str) -> list[str]:
+
+def _starts_with(ours: Tensor, theirs: Tensor) -> bool:
+    return ours.shape[1:] == theirs.shape[1:] and len(ours) > len(theirs)
+
+
+def init_from_whisper(
+    model: TokenizerSeq2Seq, source: str, whisper_text: bool = False
+) -> list[str]:
     """Copy every weight of a Whisper model that this model has, in name and shape.
 
-    The second position table starts from the first rows of Whisper's (papers 1.1). The text
-    embedding is copied only if the vocabulary is Whisper's own.
+    The second position table starts from the first rows of Whisper's (papers 1.1). A longer table
+    of the decoder's positions starts with Whisper's. The text embedding is copied only under
+    Whisper's vocabulary; the marks added to it start at the mean of its rows.
 
     Args:
         source: folder of a saved model, or its name on a hub.
+        whisper_text: the text decoder has Whisper's vocabulary, added marks at its end.
 
     Returns:
         Names of the weights copied.
@@ -40,9 +52,18 @@ def init_from_whisper(model: TokenizerSeq2Seq, source: str) -> list[str]:
             f"init: the sizes of {source} (d_model {whisper.config.d_model}, "
             f"{whisper.config.num_mel_bins} mel bins) are not those of the configuration"
         )
+    if not whisper_text:
+        # Another vocabulary of the same size has other meanings.
+        copied = [key for key in copied if key != "decoder.embed_tokens.weight"]
     with torch.no_grad():
         for key in copied:
             ours[key].copy_(theirs[key])
+        for key in _GROWING if whisper_text else _GROWING[:1]:
+            if key not in copied and _starts_with(ours[key], theirs[key]):
+                ours[key][: len(theirs[key])] = theirs[key]
+                copied.append(key)
+                if key == "decoder.embed_tokens.weight":
+                    ours[key][len(theirs[key]) :] = theirs[key].mean(0)
         second = ours["encoder.embed_positions2.weight"]
         second.copy_(theirs["encoder.embed_positions.weight"][: len(second)])
     skipped = [key for key in theirs if key not in copied]

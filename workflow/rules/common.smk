@@ -16,7 +16,11 @@ except UASError as error:
 
 D, P, E, C = RUN.data, RUN.dump, RUN.exp, str(RUN.conf)
 SETS = ("train", "dev", "test")
-TOKENIZERS = ("tokenizer", "tokenizer_untrained")
+# A pretrained tokenizer has no untrained baseline, and no text decoder to read tokens with.
+TOKENIZERS = ("tokenizer",) if RUN.pretrained else ("tokenizer", "tokenizer_untrained")
+READ = [] if RUN.pretrained else [f"{E}/tokenizer/decode/done"]
+# A codec's weights do not tell how many of its codebooks are in use: that stands in config.json.
+EXPORT = ("config.json", "model.safetensors")
 
 # Shell variables of every command; workflow/scripts/job.sh says what else precedes it.
 SHELL_NAMES = {

@@ -22,7 +22,7 @@ rule stage8:
         f"{E}/audiollm/decode/test/done",
         f"{E}/codec/decode/test/metrics.jsonl",
         f"{E}/codec/decode/tts/wav.scp",
-        f"{E}/tokenizer/decode/done",
+        READ,
 
 
 rule lm_data:
@@ -109,30 +109,3 @@ rule audiollm_decode:
         " uas_bin audiollm_decode --config {input.config}"
         " --model $EXP/audiollm/export --tokens_dir $DUMP/tokenizer --set test"
         " --output_dir $EXP/audiollm/decode/test) > {log} 2>&1"
-
-
-# What the tokenizer's own decoder reads from real tokens, from another clip's, from the AudioLLM's
-# speech, and from tokens of the token decoder's reconstructions.
-rule tokenizer_decode:
-    input:
-        tokens=f"{P}/tokenizer/test/token",
-        tts=f"{E}/audiollm/decode/test/tts.none.jsonl",
-        recon=f"{E}/codec/decode/test/wav.scp",
-        model=f"{E}/tokenizer/done",
-    output:
-        touch(f"{E}/tokenizer/decode/done"),
-    log:
-        f"{E}/logs/tokenizer_decode.log",
-    benchmark:
-        f"{E}/benchmarks/tokenizer_decode.tsv"
-    threads: 1
-    resources:
-        mem_mb=3000,
-        runtime=30,
-    shell:
-        "(out=$EXP/tokenizer/decode;"
-        ' read="tokenizer_decode --model $EXP/tokenizer --output";'
-        " uas_bin chain $read $out/test.jsonl --tokens {input.tokens}"
-        " -- $read $out/test_shuffled.jsonl --tokens {input.tokens} --control shuffled"
-        " -- $read $out/tts.jsonl --tokens {input.tts}"
-        " -- $read $out/recon.jsonl --wav_scp {input.recon}) > {log} 2>&1"

@@ -18,7 +18,7 @@ rule score:
         dumps=[mark for tok in TOKENIZERS for mark in dumps(tok)],
         llm=f"{E}/audiollm/decode/test/done",
         codec=f"{E}/codec/decode/test/metrics.jsonl",
-        tokenizer=f"{E}/tokenizer/decode/done",
+        tokenizer=READ,
         ablations=[f"{E}/ablations/{name}/scores.json" for name in RUN.ablations],
     output:
         f"{E}/score/scores.json",

@@ -1,4 +1,5 @@
-# Stage 3: the tokenizer in the two stages of the paper, and its untrained baseline.
+# Stage 3: the tokenizer in the two stages of the paper, its untrained baseline, and its part of
+# stage 8. With a pretrained tokenizer tokenizer_pretrained.smk takes this file's place.
 # Only marks and final files are outputs: Snakemake deletes outputs of a failed job, and a killed
 # training must find its checkpoints again.
 
@@ -9,7 +10,7 @@ localrules:
 
 rule stage3:
     input:
-        expand("{e}/{tok}/export/model.safetensors", e=E, tok=TOKENIZERS),
+        expand("{e}/{tok}/export/{file}", e=E, tok=TOKENIZERS, file=EXPORT),
         [f"{E}/ablations/{name}/tokenizer/done" for name in RUN.ablations],
 
 
@@ -83,13 +84,14 @@ rule tokenizer_train:
         " --init_param {input.init} --output_dir $EXP/tokenizer --resume true) > {log} 2>&1"
 
 
+# The options are an input here too: a pretrained tokenizer may have been exported in between.
 rule tokenizer_export:
     input:
+        config=f"{C}/tokenizer.yaml",
         done=f"{E}/tokenizer/done",
         untrained=f"{E}/tokenizer_codebook/untrained.pth",
     output:
-        f"{E}/tokenizer/export/model.safetensors",
-        f"{E}/tokenizer_untrained/export/model.safetensors",
+        expand("{e}/{tok}/export/{file}", e=E, tok=TOKENIZERS, file=EXPORT),
     log:
         f"{E}/logs/tokenizer_export.log",
     benchmark:
@@ -102,3 +104,30 @@ rule tokenizer_export:
         '(make="tokenizer_export --model $EXP/tokenizer --output_dir";'
         " uas_bin chain $make $EXP/tokenizer/export"
         " -- $make $EXP/tokenizer_untrained/export --weights {input.untrained}) > {log} 2>&1"
+
+
+# What the tokenizer's own decoder reads from real tokens, from another clip's, from the AudioLLM's
+# speech, and from tokens of the token decoder's reconstructions.
+rule tokenizer_decode:
+    input:
+        tokens=f"{P}/tokenizer/test/token",
+        tts=f"{E}/audiollm/decode/test/tts.none.jsonl",
+        recon=f"{E}/codec/decode/test/wav.scp",
+        model=f"{E}/tokenizer/done",
+    output:
+        touch(f"{E}/tokenizer/decode/done"),
+    log:
+        f"{E}/logs/tokenizer_decode.log",
+    benchmark:
+        f"{E}/benchmarks/tokenizer_decode.tsv"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=30,
+    shell:
+        "(out=$EXP/tokenizer/decode;"
+        ' read="tokenizer_decode --model $EXP/tokenizer --output";'
+        " uas_bin chain $read $out/test.jsonl --tokens {input.tokens}"
+        " -- $read $out/test_shuffled.jsonl --tokens {input.tokens} --control shuffled"
+        " -- $read $out/tts.jsonl --tokens {input.tts}"
+        " -- $read $out/recon.jsonl --wav_scp {input.recon}) > {log} 2>&1"

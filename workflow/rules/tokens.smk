@@ -13,7 +13,7 @@ rule stage4:
 rule dump_shard:
     input:
         config=f"{C}/dump.yaml",
-        tokenizer=f"{E}/{{tok}}/export/model.safetensors",
+        tokenizer=[f"{E}/{{tok}}/export/{file}" for file in EXPORT],
         cuts=f"{D}/{{set}}/cuts.jsonl.gz",
     output:
         f"{P}/{{tok}}/{{set}}/shard.{{shard}}/info.json",
@@ -23,7 +23,7 @@ rule dump_shard:
         f"{E}/benchmarks/dump/{{tok}}.{{set}}.{{shard}}.tsv"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=8000 if RUN.pretrained else 2000,
         runtime=30,
     shell:
         "uas_bin tokenizer_dump"
