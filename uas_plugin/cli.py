@@ -14,6 +14,7 @@ from uas_plugin.errors import UASError, suggest
 VERBS: dict[str, tuple[str, str]] = {
     "tokenize": ("uas_plugin.tokenizer.cli:main", "audio files or cuts -> token ids"),
     "reconstruct": ("uas_plugin.codec.cli:main", "token ids -> audio"),
+    "codec": ("uas_plugin.codec.convert:main", "convert a released token decoder"),
     "generate": ("uas_plugin.audiollm.cli:main", "audio and text -> the AudioLLM's answer"),
     "schema": ("uas_plugin.schema.cli:main", "check or show UAS JSON"),
     "evaluate": ("uas_plugin.evaluation.cli:main", "score responses"),

@@ -240,8 +240,7 @@ def _decode_batch(
     scorer: Scorer | None,
     cuts: Mapping[str, Any] | None,
 ) -> Iterator[dict[str, Any]]:
-    mels = codec.mels([tokens[name] for name in names], n_steps=options.n_steps)
-    wavs = codec.vocode(mels)
+    mels, wavs = codec.synthesise([tokens[name] for name in names], n_steps=options.n_steps)
     scores: Iterator[dict[str, float]] = iter([{}] * len(names))
     if scorer is not None:
         scores = scorer.rows(names, mels, wavs, cuts)
