@@ -12,10 +12,10 @@ from torch import nn
 
 from uas_plugin.codec.config import EstimatorConfig, FlowMatchingConfig, decoder_config
 from uas_plugin.codec.decoder import TokenToMel
-from uas_plugin.codec.layers import length_mask
-from uas_plugin.codec.regulator import stretch
 from uas_plugin.codec.estimator import GatedConvEstimator
 from uas_plugin.codec.flow_matching import ConditionalFlow, cosine_schedule
+from uas_plugin.codec.layers import length_mask
+from uas_plugin.codec.regulator import stretch
 from uas_plugin.errors import UASError
 
 

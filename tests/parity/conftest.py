@@ -14,7 +14,10 @@ SETS = {
     "encoder_set": ("uniaudio_token/encoder", ("*/expected.npz",)),
     "seq2seq_set": ("uniaudio_token/seq2seq", ("*/expected.json",)),
     "stable_set": ("stabletoken/encoder", ("*/tokens.json",)),
-    "decoder_set": ("uniaudio_token", ("decoder*/expected.safetensors", "decoder/*/expected.safetensors")),
+    "decoder_set": (
+        "uniaudio_token",
+        ("decoder*/expected.safetensors", "decoder/*/expected.safetensors"),
+    ),
 }
 
 

@@ -50,9 +50,7 @@ def cases(expected: dict, mark: str) -> list[str]:
 def flow_inputs(expected: dict, name: str) -> dict[str, torch.Tensor]:
     """Tokens with the prompt's before them, frames, and the rest as the model takes it."""
     case = {
-        key.split("/", 1)[1]: value
-        for key, value in expected.items()
-        if key.startswith(f"{name}/")
+        key.split("/", 1)[1]: value for key, value in expected.items() if key.startswith(f"{name}/")
     }
     tokens = torch.cat([case["prompt_token"].long(), case["token"]], dim=1)
     frames = case["z"].shape[2]
@@ -160,7 +158,9 @@ def test_vocoder(codec, expected):
         close(f0, case["f0"], 1e-3, 1e-5)
         samples = f0[:, None].repeat_interleave(network.config.hop_length, dim=2)
         waves, voiced = network.source.sines(samples, case["phase"], case["noise"])
-        close(waves[:, :, : case["sine_waves_first1024"].shape[2]], case["sine_waves_first1024"], WAVE)
+        close(
+            waves[:, :, : case["sine_waves_first1024"].shape[2]], case["sine_waves_first1024"], WAVE
+        )
         close(voiced, case["uv"].float(), 0)
         excitation = Excitation(case["phase"], case["noise"])
         wav, source = network(case["mel"], excitation, case.get("cache_source"))
@@ -189,9 +189,9 @@ def test_whole_utterance(codec, expected):
     close(torch.from_numpy(wav), expected["offline/wav"][0], WAVE)
     (mel,) = codec.mels([ids], speaker_embeddings=[speaker])
     close(mel.T, expected["offline/mel"][0], MEL)
-    injected = codec.decode(
-        ids, speaker_embedding=speaker, noise=expected["offline/z"][0].numpy()
-    )[0]
+    injected = codec.decode(ids, speaker_embedding=speaker, noise=expected["offline/z"][0].numpy())[
+        0
+    ]
     np.testing.assert_array_equal(injected, wav)
     assert rate == codec.sampling_rate
 
@@ -216,6 +216,4 @@ def test_folder_reads_the_same_from_pickles_of_tensors(decoder_set, codec, tmp_p
     for name in ("flow", "hift"):
         torch.save(read_state(decoder_set, name), tmp_path / "decoder" / f"{name}.pt")
     ids = np.arange(7)
-    np.testing.assert_array_equal(
-        load_codec(tmp_path).decode(ids)[0], codec.decode(ids)[0]
-    )
+    np.testing.assert_array_equal(load_codec(tmp_path).decode(ids)[0], codec.decode(ids)[0])

@@ -117,9 +117,7 @@ class Codec:
         """
         return self.synthesise(ids, n_steps=n_steps, **options)[1], self.sampling_rate
 
-    def stream(
-        self, tokens: Iterable[int | np.ndarray], **options: Any
-    ) -> Iterator[np.ndarray]:
+    def stream(self, tokens: Iterable[int | np.ndarray], **options: Any) -> Iterator[np.ndarray]:
         """Chunks (S,) float32 of an utterance whose tokens arrive one by one or in arrays.
 
         ``options`` are those of `uas_plugin.codec.stream.StreamOptions`. A chunk is given as soon

@@ -90,7 +90,9 @@ def convert_release(source: Path, folder: Path) -> None:
     """
     found = released.locate(source)
     if found is None:
-        raise UASError(f"{source} holds no released decoder: config.yaml and flow.pt are looked for")
+        raise UASError(
+            f"{source} holds no released decoder: config.yaml and flow.pt are looked for"
+        )
     model, network = released.load_released(found)
     save_codec(model, folder, vocoder=HiFT.of(network, model.config.mel))
 

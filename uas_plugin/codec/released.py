@@ -107,5 +107,3 @@ def load_released(folder: Path) -> tuple[TokenToMel, HiFTGenerator]:
         raise UASError(f"{folder / CONFIG}: {error}") from None
     flow = load_flow(decoder, read_state(folder, "flow"), f"{folder}/flow")
     return flow, load_hift(vocoder, read_state(folder, "hift"), f"{folder}/hift")
-
-

@@ -69,9 +69,7 @@ class HarmonicSource(nn.Module):
         level = voiced * self.noise_std + (1 - voiced) * self.amplitude / 3
         return waves * voiced + level * noise, voiced
 
-    def forward(
-        self, f0: torch.Tensor, phase: torch.Tensor, noise: torch.Tensor
-    ) -> torch.Tensor:
+    def forward(self, f0: torch.Tensor, phase: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """Excitation (B, 1, S) of ``f0`` (B, 1, S); ``phase`` (B, H, 1), ``noise`` (B, H, S)."""
         with torch.no_grad():
             waves, _ = self.sines(f0, phase, noise)

@@ -22,8 +22,8 @@ from espnet2.utils.types import str_or_none
 from uas_plugin.codec.config import DecoderConfig, decoder_config
 from uas_plugin.codec.crops import CropDataset, batch_config
 from uas_plugin.codec.decoder import TokenToMel
-from uas_plugin.codec.layers import length_mask
 from uas_plugin.codec.features import INFO, prepare_features, read_stats, source_key
+from uas_plugin.codec.layers import length_mask
 from uas_plugin.data.tokens import read_token_info
 from uas_plugin.espnet.task import Batch, UASTask, rank_and_world
 
