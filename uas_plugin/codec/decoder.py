@@ -1,7 +1,7 @@
 """Token -> mel decoder: embedding, encoder, length regulator, conditional flow.
 
-Structure and names are those of the released decoders of UniAudio-Token and StableToken (CosyVoice's
-layout): ``input_embedding, encoder, encoder_proj, length_regulator, spk_embed_affine_layer,
+Structure and names are those of the released decoders of UniAudio-Token and StableToken (the layout
+of CosyVoice): ``input_embedding, encoder, encoder_proj, length_regulator, spk_embed_affine_layer,
 decoder.estimator``. The configuration chooses between their parts (a transformer and a U-Net) and
 small convolutional ones that learn on a CPU.
 Shapes: `B` batch, `N` tokens, `F` mel frames, `M` mel bins, `D` width.

@@ -86,7 +86,7 @@ class ConditionalFlow(nn.Module):
         grid = cosine_schedule(torch.linspace(0, 1, n_steps + 1, device=z.device))
         x, t = z, grid[0]
         for step in range(1, n_steps + 1):
-            # From the time that was reached, not the grid's: float32 sums as the releases have them.
+            # From the time that was reached, not the grid's: float32 sums as in the releases.
             dt = grid[step] - t
             v = velocity(x, t)
             if solver == "midpoint":
