@@ -150,7 +150,8 @@ class Codec:
         """Log-mels (F, M) of several clips, prompt frames cut off.
 
         ``options``: ``speaker_embeddings, prompts, noises`` (one a clip), ``n_steps, guidance,
-        solver``; see `decode`.
+        solver``; see `decode`. ``num_frames``: of prompt and clip together, one number a clip, where
+        it is not that of its tokens (a window of a longer clip).
         """
         return self._mels(ids, self._generators(len(ids), generator), **options)
 
@@ -170,6 +171,7 @@ class Codec:
         noises: Sequence[np.ndarray] | None = None,
         guidance: float | None = None,
         solver: str = "euler",
+        num_frames: Sequence[int] | None = None,
     ) -> list[torch.Tensor]:
         if n_steps < 1:
             raise UASError(f"n_steps must be at least 1, not {n_steps}")
@@ -179,7 +181,7 @@ class Codec:
         given: Sequence[Prompt | None] = prompts or [None] * len(tokens)
         known = [self._prompt(pair, i) for i, pair in enumerate(given)]
         tokens = [np.concatenate([p, t]) for (p, _), t in zip(known, tokens, strict=True)]
-        frames = [self.num_frames(len(row)) for row in tokens]
+        frames = list(num_frames or [self.num_frames(len(row)) for row in tokens])
         cut = [len(mel) for _, mel in known]
         if any(c >= f for c, f in zip(cut, frames, strict=True)):
             raise UASError("the prompt's mel is longer than its tokens and the clip's together")

@@ -127,7 +127,7 @@ class DecoderConfig:
 
 
 # The classes of a part; where there are several, the part's "name" chooses, first is the default.
-_PARTS: dict[str, tuple[type, ...]] = {
+_PARTS: dict[str, tuple[Any, ...]] = {
     "regulator": (RegulatorConfig,),
     "encoder": (EncoderConfig, BlockEncoderConfig),
     "estimator": (EstimatorConfig, UNetConfig),
@@ -141,7 +141,7 @@ def _part(part: str, values: Mapping[str, Any]) -> Any:
     if len(classes) == 1:
         return _build(classes[0], values, f"{part}.")
     by_name = {cls.name: cls for cls in classes}
-    name = values.get("name", classes[0].name)
+    name = values.get("name", next(iter(by_name)))
     if name not in by_name:
         raise UASError(f"unknown {part} '{name}'.{suggest(str(name), by_name)}")
     return _build(by_name[name], values, f"{part}.")

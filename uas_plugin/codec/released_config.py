@@ -68,8 +68,10 @@ def _tagged(loader: _Loader, suffix: str, node: yaml.Node) -> Tagged | None:
     if suffix in _CLASSES:
         if not isinstance(node, yaml.MappingNode):
             raise UASError(f"the tag '{node.tag}' needs named arguments")
-        return Tagged(suffix, loader.construct_mapping(node, deep=True))
-    return _skip(loader, suffix, node)
+        found = loader.construct_mapping(node, deep=True)
+        return Tagged(suffix, {str(key): value for key, value in found.items()})
+    _skip(loader, suffix, node)
+    return None
 
 
 def _skip(loader: _Loader, suffix: str, node: yaml.Node) -> None:

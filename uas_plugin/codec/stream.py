@@ -74,7 +74,8 @@ def stream(
     codec: Codec, tokens: Iterable[int | np.ndarray], options: StreamOptions
 ) -> Iterator[np.ndarray]:
     """Chunks (S,) float32; see `uas_plugin.codec.api.Codec.stream`."""
-    size = options.block or getattr(codec.model.config.encoder, "block_size", DEFAULT_BLOCK)
+    own: int = getattr(codec.model.config.encoder, "block_size", DEFAULT_BLOCK)
+    size = own if options.block is None else options.block
     if size < 1 or (options.context is not None and options.context < 1):
         raise UASError("block and context must be at least 1 token")
     overlap = codec.num_frames(size) // 2 if options.overlap is None else options.overlap
@@ -105,6 +106,7 @@ class BlockStream:
         hop = codec.model.config.mel.hop_length
         self.vocoder = open_stream(codec.vocoder, generator, hop)
         self.tokens = np.zeros(0, dtype=np.int64)
+        self.dropped = 0  # tokens before these, beyond the context
         self.mel = torch.zeros(0, codec.model.config.mel.n_mels)  # given away, of self.tokens
         self.held = self.mel
 
@@ -126,6 +128,7 @@ class BlockStream:
         speaker = self.options.speaker_embedding
         return self.codec.mels(
             [ids],
+            num_frames=[self._frames(len(self.tokens) + len(ids))],
             prompts=[prompt] if len(self.tokens) else None,
             speaker_embeddings=None if speaker is None else [speaker],
             n_steps=self.options.n_steps,
@@ -133,16 +136,19 @@ class BlockStream:
             solver=self.options.solver,
         )[0]
 
+    def _frames(self, count: int) -> int:
+        """Mel frames of the ``count`` tokens after the dropped ones, as the whole stream has them."""
+        frames = self.codec.num_frames
+        return frames(self.dropped + count) - frames(self.dropped)
+
     def _forget(self) -> None:
-        """Drop the tokens beyond the context, at a place where tokens and frames agree."""
+        """Drop the tokens beyond the context, and their frames."""
         context, count = self.options.context, len(self.tokens)
         if context is None or count <= context:
             return
-        frames = self.codec.num_frames
         drop = count - context
-        while drop and frames(drop) + frames(count - drop) != frames(count):
-            drop -= 1
-        self.tokens, self.mel = self.tokens[drop:], self.mel[frames(drop) :]
+        self.mel = self.mel[self._frames(drop) :]
+        self.tokens, self.dropped = self.tokens[drop:], self.dropped + drop
 
 
 class ReferenceStream:
