@@ -41,7 +41,8 @@ def make_model(vocabulary):
         torch.manual_seed(0)
         model = build_model({**TINY, **changes}, vocabulary)
         with torch.no_grad():
-            model.encoder.codebook.weight.normal_()
+            if model.config.quantizer_type == "vq":
+                model.encoder.codebook.weight.normal_()
         return model
 
     return make

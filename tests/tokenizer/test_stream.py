@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from uas_plugin.errors import UASError
@@ -41,7 +41,10 @@ def pieces(waveform: np.ndarray, cuts: list[float]) -> list[np.ndarray]:
     return np.split(waveform, sorted(int(cut * len(waveform)) for cut in cuts))
 
 
-@settings(deadline=None, max_examples=12)
+# The fixture is a function without state.
+@settings(
+    deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     seconds=st.floats(0.001, 4.0),
     seed=st.integers(0, 1000),

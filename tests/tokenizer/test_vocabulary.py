@@ -109,7 +109,7 @@ def test_a_clip_is_only_asked_what_is_known_of_it(whisper_folder):
 @pytest.mark.parametrize(
     "tasks, message",
     [
-        ({"ars": 1.0}, "unknown task 'ars'. Did you mean 'asr'"),
+        ({"asrr": 1.0}, "unknown task 'asrr'. Did you mean 'asr'"),
         ({"asr": -1.0, "uas": 1.0}, "must not be negative"),
         ({"asr": 0.0}, "at least one task"),
     ],

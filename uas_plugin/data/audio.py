@@ -113,8 +113,10 @@ def _checked_pair(pair: Any, name: str) -> tuple[np.ndarray, int]:
 def seconds_of(source: Any) -> float:
     """About how long a source is, without decoding it; 0 where it cannot be told."""
     if isinstance(source, tuple):
+        if len(source) != 2 or not isinstance(source[1], (int, float)):
+            return 0.0
         shape = getattr(source[0], "shape", None) or (0,)
-        return shape[-1] / max(int(source[1]), 1) if len(source) == 2 and source[1] else 0.0
+        return shape[-1] / source[1] if source[1] > 0 else 0.0
     if not isinstance(source, (str, os.PathLike)):
         return float(source.duration)
     import soundfile

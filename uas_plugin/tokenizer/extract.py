@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from uas_plugin.data.audio import seconds_of
 from uas_plugin.errors import UASError
 from uas_plugin.tokenizer.features import CHUNK_SECONDS
 
-Result = np.ndarray | UASError
+Result: TypeAlias = np.ndarray | UASError
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,9 @@ def read_config(folder: Path) -> TokenizerConfig:
             kind = ", ".join(map(str, names)) or settings.get("model_type") or "unknown"
             raise UASError(f"{folder} holds no tokenizer of this family: its model is {kind}")
     if released:
-        voting = "num_voters" in settings or any("LFQ" in str(name) for name in names)
+        voting = any("LFQ" in str(name) for name in names)
+        if not any("VQ" in str(name) for name in names):
+            voting = voting or "num_voters" in settings
         settings["quantizer_type"] = "lfq" if voting else "vq"
         settings = {**_RELEASED_DEFAULTS[settings["quantizer_type"]], **settings}
     for name in ("architectures", "model_type", "transformers_version", "torch_dtype", "dtype"):

@@ -62,7 +62,9 @@ class WhisperText:
         self.path = path
         self._model = PreTrainedTokenizerFast(tokenizer_file=os.fspath(path))
         self._model.add_special_tokens({"additional_special_tokens": list(_ADDED.values())})
-        self.starts = {task: (self._id(mark),) for task, mark in _ADDED.items()}
+        self.starts: dict[str, tuple[int, ...]] = {
+            task: (self._id(mark),) for task, mark in _ADDED.items()
+        }
         self.starts["asr"] = tuple(self._id(mark) for mark in _WHISPER_START)
         self.vocab_size = len(self._model)
         # Whisper pads with its end mark.
