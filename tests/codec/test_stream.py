@@ -137,3 +137,26 @@ def test_decoder_without_a_network_vocoder_streams_too(codec_dir):
 def test_bad_streams(released, tokens, options, message):
     with pytest.raises(UASError, match=message):
         list(released.stream(iter(tokens), **options))
+
+
+def roughness(wav: np.ndarray) -> np.ndarray:
+    """Size of the second difference, which a click makes large: (S,)."""
+    return np.abs(np.diff(wav, 2, prepend=0.0, append=0.0))
+
+
+@pytest.mark.parametrize("block", [4, 10, 17])
+def test_joints_do_not_click(released, block):
+    chunks = list(released.stream(ids_of(120), block=block, n_steps=2))
+    rough = roughness(np.concatenate(chunks))
+    joints = np.cumsum([len(chunk) for chunk in chunks])[:-1]
+    at = np.concatenate([rough[j - 2 : j + 2] for j in joints])
+    assert len(joints) > 5
+    # As rough as any other place: neither the mean nor the largest stands out.
+    assert at.mean() < 1.5 * rough.mean()
+    assert at.max() <= np.quantile(rough, 0.9995)
+
+
+def test_a_click_would_be_seen(released):
+    wav = np.concatenate(list(released.stream(ids_of(40), n_steps=2)))
+    wav[4000:] += 0.5 * np.abs(wav).max()
+    assert roughness(wav)[3998:4002].max() > np.quantile(roughness(wav), 0.9995)
