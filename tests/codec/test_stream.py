@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from uas_plugin.codec.api import load_codec
 from uas_plugin.codec.stream import cross_fade
-from uas_plugin.codec.vocoder import HiFT
 from uas_plugin.codec.vocoder_stream import open_stream
 from uas_plugin.errors import UASError
 
@@ -67,26 +66,35 @@ def test_a_chunk_comes_before_the_next_tokens_are_asked_for(released):
     assert asked[-1] <= 20
 
 
-@pytest.mark.parametrize("pieces", [(7, 30, 3), (20, 20), (1, 1, 38), (40,)])
-def test_vocoder_stream_is_the_whole_up_to_context(released, pieces):
-    """Voiced in pieces, a mel sounds as when voiced at once (noise apart)."""
-    network = released.vocoder.network
-    quiet = HiFT.of(network, released.model.config.mel)
-    source = network.source
-    noise, amplitude = source.noise_std, source.amplitude
-    mel = torch.randn(40, 80, generator=torch.Generator().manual_seed(1))
+@pytest.fixture
+def silent_source(released):
+    """The vocoder without its random and drifting part: what is left depends on the mel alone."""
+    source = released.vocoder.network.source
+    before = source.noise_std, source.amplitude
     source.noise_std, source.amplitude = 0.0, 0.0
-    try:
-        whole = quiet([mel])[0]
-        stream = open_stream(quiet, torch.Generator().manual_seed(42), 256)
-        parts = mel.split(list(pieces))
-        made = [stream.push(part, i == len(parts) - 1) for i, part in enumerate(parts)]
-    finally:
-        source.noise_std, source.amplitude = noise, amplitude
-    made = torch.cat(made)
+    yield released.vocoder
+    source.noise_std, source.amplitude = before
+
+
+def joint_error(chunks: list[torch.Tensor], whole: torch.Tensor) -> float:
+    """Energy of the difference to ``whole`` within 128 samples of a joint, relative to the signal's."""
+    made = torch.cat(chunks)
     assert made.shape == whole.shape
-    # What lies beyond the held frames reaches a sample only through the outermost taps.
-    assert (made - whole).abs().max() < 0.02 * whole.abs().max()
+    joints = np.cumsum([len(chunk) for chunk in chunks])[:-1]
+    near = torch.cat([(made - whole)[j - 128 : j + 128] for j in joints])
+    return float(near.square().mean() / whole.square().mean())
+
+
+@pytest.mark.parametrize("pieces", [(20, 30, 30), (9, 9, 9, 53), (1, 1, 38, 40), (40, 40)])
+def test_joints_of_the_vocoder_do_not_click(silent_source, pieces):
+    """Voiced in pieces, a mel sounds as when voiced at once."""
+    mel = torch.randn(80, 80, generator=torch.Generator().manual_seed(1))
+    whole = silent_source([mel])[0]
+    stream = open_stream(silent_source, torch.Generator().manual_seed(42), 256)
+    parts = mel.split(list(pieces))
+    made = [stream.push(part, i == len(parts) - 1) for i, part in enumerate(parts)]
+    assert joint_error([chunk for chunk in made if len(chunk)], whole) < 1e-8
+    assert joint_error(silent_source(mel.split(20)), whole) > 1e-2  # pieces voiced apart do
 
 
 def test_phases_go_on_across_chunks(released):
@@ -137,26 +145,3 @@ def test_decoder_without_a_network_vocoder_streams_too(codec_dir):
 def test_bad_streams(released, tokens, options, message):
     with pytest.raises(UASError, match=message):
         list(released.stream(iter(tokens), **options))
-
-
-def roughness(wav: np.ndarray) -> np.ndarray:
-    """Size of the second difference, which a click makes large: (S,)."""
-    return np.abs(np.diff(wav, 2, prepend=0.0, append=0.0))
-
-
-@pytest.mark.parametrize("block", [4, 10, 17])
-def test_joints_do_not_click(released, block):
-    chunks = list(released.stream(ids_of(120), block=block, n_steps=2))
-    rough = roughness(np.concatenate(chunks))
-    joints = np.cumsum([len(chunk) for chunk in chunks])[:-1]
-    at = np.concatenate([rough[j - 2 : j + 2] for j in joints])
-    assert len(joints) > 5
-    # As rough as any other place: neither the mean nor the largest stands out.
-    assert at.mean() < 1.5 * rough.mean()
-    assert at.max() <= np.quantile(rough, 0.9995)
-
-
-def test_a_click_would_be_seen(released):
-    wav = np.concatenate(list(released.stream(ids_of(40), n_steps=2)))
-    wav[4000:] += 0.5 * np.abs(wav).max()
-    assert roughness(wav)[3998:4002].max() > np.quantile(roughness(wav), 0.9995)

@@ -15,7 +15,7 @@ import torch
 from uas_plugin.codec.source import Excitation
 from uas_plugin.codec.vocoder import HiFT, Vocoder
 
-LEFT, HOLD = 16, 8  # mel frames; the network of HiFT reaches 12 frames to each side
+LEFT, HOLD = 16, 12  # mel frames; the network of HiFT reaches 12 frames to each side
 FADE = 1024  # samples of the cross-fade where a vocoder has no state to carry over
 
 
