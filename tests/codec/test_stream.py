@@ -77,7 +77,7 @@ def silent_source(released):
 
 
 def joint_error(chunks: list[torch.Tensor], whole: torch.Tensor) -> float:
-    """Energy of the difference to ``whole`` within 128 samples of a joint, relative to the signal's."""
+    """Energy of the difference to ``whole`` around the joints, relative to the signal's."""
     made = torch.cat(chunks)
     assert made.shape == whole.shape
     joints = np.cumsum([len(chunk) for chunk in chunks])[:-1]

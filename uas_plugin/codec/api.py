@@ -150,8 +150,8 @@ class Codec:
         """Log-mels (F, M) of several clips, prompt frames cut off.
 
         ``options``: ``speaker_embeddings, prompts, noises`` (one a clip), ``n_steps, guidance,
-        solver``; see `decode`. ``num_frames``: of prompt and clip together, one number a clip, where
-        it is not that of its tokens (a window of a longer clip).
+        solver``; see `decode`. ``num_frames``: of prompt and clip together, one number a clip,
+        where it is not that of its tokens (a window of a longer clip).
         """
         return self._mels(ids, self._generators(len(ids), generator), **options)
 

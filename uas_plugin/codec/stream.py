@@ -137,7 +137,7 @@ class BlockStream:
         )[0]
 
     def _frames(self, count: int) -> int:
-        """Mel frames of the ``count`` tokens after the dropped ones, as the whole stream has them."""
+        """Mel frames of the ``count`` tokens after the dropped ones, as the whole has them."""
         frames = self.codec.num_frames
         return frames(self.dropped + count) - frames(self.dropped)
 
