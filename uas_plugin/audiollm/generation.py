@@ -152,7 +152,8 @@ def generate_ids(
     early = forbidden.clone()
     early[ends] = True
     uniforms = _uniforms(seeds, options.max_new_tokens).to(device) if options.do_sample else None
-    done = torch.zeros(len(prompts), dtype=torch.bool, device=device)
+    alive = torch.arange(len(prompts), device=device)  # rows that are still computed
+    done = torch.zeros(len(prompts), dtype=torch.bool, device=device)  # of these
     new: list[Tensor] = []
     for step in range(options.max_new_tokens):
         out = lm(
@@ -168,14 +169,19 @@ def generate_ids(
         if uniforms is None:
             picked = logits.argmax(dim=-1)
         else:
-            picked = _draw(logits, uniforms[:, step], options)
-        new.append(torch.where(done, ends[0], picked))
+            picked = _draw(logits, uniforms[alive, step], options)
+        new.append(ends[0].repeat(len(prompts)).index_copy(0, alive, picked.where(~done, ends[0])))
         done = done | torch.isin(picked, ends)
         if bool(done.all()):
             break
-        tokens, positions = new[-1][:, None], positions[:, -1:] + 1
+        positions = positions[:, -1:] + 1
         real = torch.cat([real, torch.ones_like(real[:, :1])], dim=1)
-        mask = real[:, None, None, :]
+        if 2 * int(done.sum()) >= len(done):
+            # A few long answers must not carry the finished ones along.
+            left = torch.nonzero(~done)[:, 0]
+            cache.batch_select_indices(left)
+            alive, done, positions, real = alive[left], done[left], positions[left], real[left]
+        tokens, mask = new[-1][alive, None], real[:, None, None, :]
     rows = torch.stack(new, dim=1).tolist()
     return [_until(row, set(stop)) for row in rows]
 

@@ -81,19 +81,15 @@ class Targets:
         if not sum(self.tasks.values()) > 0:
             raise UASError("tasks: at least one task needs a weight above 0")
 
-    def task_of(self, cut: Any) -> str:
-        """The task of a clip.
-
-        Raises:
-            UASError: it has a text for none of the tasks.
-        """
+    def task_of(self, cut: Any) -> str | None:
+        """The task of a clip; None if it has a text for none of them."""
         kept = {
             task: weight
             for task, weight in self.tasks.items()
             if weight and target_text(cut, task) is not None
         }
         if not kept:
-            raise UASError(f"cut {cut.id} has no text for any of the tasks {', '.join(self.tasks)}")
+            return None
         digest = hashlib.sha256(f"{self.seed} {cut.id}".encode()).digest()
         point = int.from_bytes(digest[:4], "big") / 2**32 * sum(kept.values())
         for task, weight in kept.items():
@@ -103,8 +99,14 @@ class Targets:
         return task
 
     def ids(self, cut: Any) -> tuple[list[int], list[int]]:
-        """Decoder inputs and labels of a clip, of equal length; no loss where a label is -100."""
+        """Decoder inputs and labels of a clip, of equal length; no loss where a label is -100.
+
+        A clip without a text for any of the tasks (a sound where transcripts are asked for) trains
+        the encoder's other losses alone.
+        """
         vocabulary, task = DecoderVocabulary.of(self.text), self.task_of(cut)
+        if task is None:
+            return [vocabulary.start(next(iter(self.tasks)))[0]], [IGNORE]
         text = target_text(cut, task) or ""
         start = vocabulary.start(task)
         if len(text) < self.min_text:

@@ -86,9 +86,13 @@ def ema_update_(
 def draw_frames(count: int, population: int, update: int) -> Tensor:
     """``count`` numbers below ``population``, the same on every process, (count,) int64 on the CPU.
 
-    They depend on the number of the update alone, so that a resumed training draws the same.
+    They depend on the number of the update alone, so that a resumed training draws the same, and
+    are different as long as there are enough: two equal codes would be one. (The release draws with
+    replacement.)
     """
     generator = torch.Generator().manual_seed(update)
+    if count <= population:
+        return torch.randperm(population, generator=generator)[:count]
     return torch.randint(population, (count,), generator=generator)
 
 

@@ -116,12 +116,14 @@ def read_config(folder: Path) -> TokenizerConfig:
     for name in ("architectures", "model_type", "transformers_version", "torch_dtype", "dtype"):
         settings.pop(name, None)
     settings.update(quantize_encoder_only=True, quantize_enabled=True, isolate_padding=True)
+    from huggingface_hub.errors import StrictDataclassError
+
     try:
         config = TokenizerConfig(**settings, attn_implementation="sdpa")
         config.check()
     except UASError as error:
         raise UASError(f"{folder / 'config.json'}: {error}") from None
-    except Exception as error:  # transformers validates types in several ways
+    except (TypeError, ValueError, KeyError, AttributeError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())
         raise UASError(f"{folder / 'config.json'}: {reason}") from None
     return config

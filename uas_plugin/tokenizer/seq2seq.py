@@ -56,8 +56,8 @@ class MaskedDecoder(WhisperDecoder):
         # One query with a cache sees everything before it: no mask is needed.
         causal = None
         if length > 1:
-            causal = torch.full((length, past + length), floor, device=hidden.device)
-            causal = causal.triu(past + 1)[None, None].to(hidden.dtype)
+            causal = hidden.new_full((length, past + length), floor)
+            causal = causal.triu(past + 1)[None, None]
         cross = None
         if not bool(state_mask.all()):
             cross = (~state_mask)[:, None, None, :].to(hidden.dtype) * floor
