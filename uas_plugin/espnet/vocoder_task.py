@@ -268,6 +268,6 @@ def make_model(config: VocoderTraining) -> ESPnetVocoder:
     generator = HiFT(config.mel, **config.hift).network
     try:
         discriminator = HiFiGANMultiScaleMultiPeriodDiscriminator(**config.discriminator_conf)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise UASError(f"vocoder.model.discriminator_conf: {error}") from None
     return ESPnetVocoder(generator, discriminator, config.mel, config.losses)
