@@ -7,7 +7,14 @@ from typing import Any
 
 from uas_plugin.errors import UASError
 
-PREFERRED = ("valid.loss.ave.pth", "valid.acc.ave.pth", "valid.loss.best.pth", "latest.pth")
+PREFERRED = (
+    "valid.loss.ave.pth",
+    "valid.acc.ave.pth",
+    "valid.mel_l1.ave.pth",  # of a vocoder, whose loss is a game between two networks
+    "valid.loss.best.pth",
+    "valid.mel_l1.best.pth",
+    "latest.pth",
+)
 SHOWN = 10  # problems named in a message
 
 

@@ -12,17 +12,19 @@ from typing import Any
 import torch
 
 from uas_plugin.atomic import write_json
-from uas_plugin.checkpoint import load_experiment
+from uas_plugin.checkpoint import fail_on, load_experiment, state_problems
 from uas_plugin.codec import released
 from uas_plugin.codec.api import CONFIG, MODEL_TYPE, SEED, VOCODER_WEIGHTS, WEIGHTS
 from uas_plugin.codec.config import decoder_config
 from uas_plugin.codec.decoder import TokenToMel
 from uas_plugin.codec.features import STATS
-from uas_plugin.codec.vocoder import GriffinLim, HiFT, Vocoder
+from uas_plugin.codec.mel import MelConfig
+from uas_plugin.codec.vocoder import GriffinLim, HiFT, Vocoder, build_vocoder
+from uas_plugin.codec.vocoder_config import vocoder_training
 from uas_plugin.errors import UASError
 from uas_plugin.provenance import provenance
 
-PREFIX = "model."  # the ESPnet wrapper's attribute
+PREFIX, GENERATOR = "model.", "generator."  # attributes of the ESPnet wrappers
 DEFAULT_SAMPLING = {"temperature": 1.0, "seed": SEED}
 
 
@@ -73,6 +75,8 @@ def save_codec(
     save(_tensors(model), temporary / WEIGHTS)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / WEIGHTS).unlink(missing_ok=True)  # absent until everything else is new
+    if not (temporary / VOCODER_WEIGHTS).exists():
+        (folder / VOCODER_WEIGHTS).unlink(missing_ok=True)  # of another vocoder, exported before
     for path in sorted(temporary.iterdir(), key=lambda p: p.name == WEIGHTS):
         os.replace(path, folder / path.name)
     temporary.rmdir()
@@ -97,10 +101,52 @@ def convert_release(source: Path, folder: Path) -> None:
     save_codec(model, folder, vocoder=HiFT.of(network, model.config.mel))
 
 
-def export_codec(exp_dir: str | os.PathLike[str], folder: str | os.PathLike[str]) -> None:
-    """Export a finished training.
+def load_trained_vocoder(exp_dir: str | os.PathLike[str], mel: MelConfig) -> HiFT:
+    """The vocoder of a finished training, its weight norm folded, for mels of the grid ``mel``.
 
     Raises:
-        UASError: the training is not finished.
+        UASError: the training is not finished, was on another grid, or its files do not fit.
     """
-    save_codec(load_trained(exp_dir), folder, stats=Path(exp_dir) / "features" / "train" / STATS)
+    options, state = load_experiment(Path(exp_dir))
+    config = vocoder_training(options["model_conf"])
+    if config.mel != mel:
+        raise UASError(f"the vocoder of {exp_dir} reads {config.mel}, the decoder makes {mel}")
+    network = HiFT(mel, **config.hift).network
+    own = {
+        key.removeprefix(GENERATOR): value
+        for key, value in state.items()
+        if key.startswith(GENERATOR)
+    }
+    problems = state_problems(network.state_dict(), own)
+    fail_on(problems, f"the weights of {exp_dir} do not fit its config.yaml")
+    network.load_state_dict(own)
+    return HiFT.of(network.fold_weight_norm(), mel)
+
+
+def export_codec(
+    exp_dir: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    *,
+    vocoder_dir: str | os.PathLike[str] | None = None,
+    vocoder: Mapping[str, Any] | None = None,
+) -> None:
+    """Export a finished training.
+
+    Args:
+        exp_dir: folder of the token decoder's training.
+        folder: folder to write.
+        vocoder_dir: folder of a vocoder's training; None: none was trained.
+        vocoder: settings of a vocoder without weights (see `build_vocoder`), if none was trained.
+
+    Raises:
+        UASError: a training is not finished, or the two do not fit together.
+    """
+    model = load_trained(exp_dir)
+    mel = model.config.mel
+    chosen = build_vocoder(vocoder or {}, mel)
+    if vocoder_dir is not None:
+        chosen = load_trained_vocoder(vocoder_dir, mel)
+    elif isinstance(chosen, HiFT):
+        raise UASError("vocoder hift has weights: give the folder of its training (--vocoder)")
+    stats = Path(exp_dir) / "features" / "train" / STATS
+    save_codec(model, folder, vocoder=chosen, stats=stats)
