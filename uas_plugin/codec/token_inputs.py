@@ -95,7 +95,7 @@ def from_cuts(path: Path, tokenizer: Any = None, batch_size: int = 16) -> TokenC
         _encode(tokenizer, named, batch_size, found)
         return found
     for cut in cuts:
-        if not (cut.custom or {}).get(TOKENS):
+        if not (getattr(cut, "custom", None) or {}).get(TOKENS):
             found.reject(cut.id, "the cut has no tokens: give --tokenizer, or a token dump")
             continue
         try:

@@ -172,14 +172,14 @@ class _Work:
 
     def measure(self, metric: str, measures: Sequence[Measure]) -> None:
         """Measure all rows by one metric."""
-        step = {"wer": self._words, "mos": self._mos, "sim": self._similarity, "f0": self._pitch}
         if metric in SPEECH and not self.speech:
             return
         self.settings[metric] = [one.settings() for one in measures]
         if metric == "wer":
             self._words(measures)
-        else:
-            step.get(metric, self._pairs)(measures[0])
+            return
+        steps = {"mos": self._mos, "sim": self._similarity, "f0": self._pitch}
+        steps.get(metric, self._pairs)(measures[0])
 
     def values(self) -> list[dict[str, Any]]:
         """What was measured of each clip, row by row."""
@@ -209,7 +209,8 @@ class _Work:
         remaining = list(self.speech)
         for judge in measures:
             own = [one for one in remaining if one.language and judge.takes(one.language)]
-            remaining = [one for one in remaining if one not in own]
+            heard = {one.id for one in own}
+            remaining = [one for one in remaining if one.id not in heard]
             if not own:
                 continue
             for row in self.table:
