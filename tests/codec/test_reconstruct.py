@@ -229,11 +229,12 @@ def test_each_cut_has_its_own_vector(codec_dir, spoken, tmp_path, capsys):
     np.save(tmp_path / "voice.npy", vectors[1])
     run(codec_dir, tmp_path / "one", "--cuts", spoken / "cuts.jsonl.gz", "--speaker_embedding",
         tmp_path / "voice.npy")  # fmt: skip
-    same = [
-        (tmp_path / "own" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
-        for name in ("clip0.flac", "clip1.flac")
-    ]
-    assert same == [False, True]
+    apart = []
+    for name in ("clip0.flac", "clip1.flac"):
+        own, one = (soundfile.read(tmp_path / kind / name)[0] for kind in ("own", "one"))
+        apart.append(np.abs(own - one).mean())
+    # Not to the last bit: the batches of the two runs differ.
+    assert apart[1] < 0.01 * apart[0]
 
 
 @pytest.mark.parametrize(

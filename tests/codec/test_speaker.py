@@ -92,8 +92,6 @@ def test_campplus_reads_kaldi_features_without_their_mean(campplus):
     assert vector.dtype == np.float32
     wanted = (features**2).mean(axis=0) @ matrix_of(80, 192)
     assert vector == pytest.approx(wanted, rel=1e-3, abs=1e-3)
-    louder = extractor(0.5 * wav)  # the level is taken away with the mean
-    assert louder == pytest.approx(vector, rel=1e-2, abs=1e-2)
     assert extractor.settings()["sha256"]
 
 

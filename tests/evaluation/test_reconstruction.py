@@ -31,7 +31,6 @@ SENTENCES = (
     "they have been here for a long time",
     "we will go home before the rain begins",
 )
-SIGNALS = ["mel", "stft", "f0", "voicing"]
 WORSE = {"clean": 30.0, "noisy": 10.0, "noisier": 0.0}  # system -> SNR in dB
 needs = pytest.mark.skipif
 
@@ -127,42 +126,52 @@ def figures(report: dict, name: str) -> dict[str, float]:
 
 @pytest.fixture(scope="module")
 def measured(made, tmp_path_factory) -> tuple[dict, Path]:
-    """All systems and the shuffled row, by what needs no judge."""
+    """All systems and the shuffled row, by distances of spectra."""
     output = tmp_path_factory.mktemp("measured")
-    return evaluate(made, output, "--metrics", "mel,stft,f0", "--shuffled"), output
+    return evaluate(made, output, "--metrics", "mel,stft", "--shuffled"), output
 
 
-def test_identical_audio_has_no_distance(measured):
-    report, _ = measured
-    for name in SIGNALS:
-        found = figures(report, name)
-        assert found["ground truth"] == 0
-        assert found["same"] == 0
+@pytest.fixture(scope="module")
+def pitched(made, tmp_path_factory) -> dict:
+    """F0 of the copies, the noisiest system and the shuffled row."""
+    output = tmp_path_factory.mktemp("pitched")
+    return evaluate(made, output, "--metrics", "f0", "--shuffled", systems=some(made, "noisier"))
 
 
-@pytest.mark.parametrize("name", SIGNALS)
-def test_more_noise_is_worse_and_another_clip_is_far(measured, name):
+def some(made: dict, *names: str) -> dict[str, Path]:
+    """The copies, which are what the recordings are, and the systems ``names``."""
+    return {name: made["systems"][name] for name in ("same", *names)}
+
+
+@pytest.mark.parametrize("name", ["mel", "stft"])
+def test_spectra_of_identical_audio_are_alike_and_noise_is_worse(measured, name):
     found = figures(measured[0], name)
-    noisy = [found[system] for system in WORSE]
-    if name in ("mel", "stft"):
-        assert 0 < noisy[0] < noisy[1] < noisy[2]
-    else:  # pitch survives some noise
-        assert noisy[0] <= noisy[2]
-        assert noisy[2] > 0
-    assert found["shuffled recordings"] > noisy[0]
+    assert found["ground truth"] == found["same"] == 0
+    assert 0 < found["clean"] < found["noisy"] < found["noisier"]
+    assert found["shuffled recordings"] > found["clean"]
 
 
-def test_speech_is_what_has_a_transcript(measured):
+@pytest.mark.parametrize("name", ["f0", "voicing"])
+def test_pitch_of_identical_audio_is_right_and_noise_is_worse(pitched, name):
+    found = figures(pitched, name)
+    assert found["ground truth"] == found["same"] == 0
+    assert found["noisier"] > 0
+    assert found["shuffled recordings"] > 0
+    if name == "f0":
+        assert found["shuffled recordings"] > found["noisier"]
+
+
+def test_speech_is_what_has_a_transcript(measured, pitched):
     report, _ = measured
-    counts = {key: one["n"] for key, one in report["rows"][1]["figures"].items()}
-    assert counts["mel"] == counts["stft"] == 5
-    assert counts["voicing"] == 4
+    for row in report["rows"]:
+        assert {one["n"] for one in row["figures"].values()} == {5}
+    assert {row["figures"]["voicing"]["n"] for row in pitched["rows"]} == {4}
     assert report["clips"] == {
         "given": 5, "scored": 5, "speech": 4, "speech_without_judge": [],
     }  # fmt: skip
 
 
-def test_files_say_what_was_done(measured, made):
+def test_files_say_what_was_done(measured, pitched, made):
     report, output = measured
     for row in report["rows"]:
         for one in row["figures"].values():
@@ -171,7 +180,7 @@ def test_files_say_what_was_done(measured, made):
     assert report["inputs"]["references"]["sha256"]
     assert report["choices"]["seed"] == 0
     assert report["provenance"]["versions"]["torch"]
-    assert report["judges"]["f0"][0]["versions"]["librosa"]
+    assert pitched["judges"]["f0"][0]["versions"]["librosa"]
     text = (output / "reconstruction.md").read_text(encoding="utf-8")
     assert "| **noisier** |" in text
     assert "| ground truth |" in text
@@ -181,7 +190,7 @@ def test_files_say_what_was_done(measured, made):
         "ground truth", *made["systems"], "shuffled recordings",
     }  # fmt: skip
     own = next(row for row in values if row["row"] == "noisy" and row["id"] == "said1")
-    assert own.keys() == {"row", "id", "mel", "stft", "f0", "voicing"}
+    assert own.keys() == {"row", "id", "mel", "stft"}
 
 
 def test_a_killed_run_continues(made, tmp_path, monkeypatch, measured):
@@ -221,9 +230,8 @@ def test_workers_give_the_same(made, tmp_path, monkeypatch, measured):
 
     monkeypatch.setattr(cache, "CHUNK", 3)
     systems = {"noisy": made["systems"]["noisy"]}
-    report = evaluate(made, tmp_path, "--metrics", "stft,f0", "--num_workers", 2, systems=systems)
-    for name in ("stft", "f0"):
-        assert figures(report, name)["noisy"] == figures(measured[0], name)["noisy"]
+    report = evaluate(made, tmp_path, "--metrics", "stft", "--num_workers", 2, systems=systems)
+    assert figures(report, "stft")["noisy"] == figures(measured[0], "stft")["noisy"]
 
 
 def test_what_cannot_be_used_is_named(made, tmp_path, capsys):
@@ -269,7 +277,8 @@ def test_only_the_vocoder(made, tmp_path, measured):
     found = figures(report, "mel")
     assert list(found) == ["ground truth", "vocoder only"]
     assert 0 < found["vocoder only"] < figures(measured[0], "mel")["shuffled recordings"]
-    files = sorted((tmp_path / "out" / "vocoder_only").rglob("*.flac"))
+    made_here = (tmp_path / "out" / "vocoder_only").rglob("*.flac")
+    files = sorted(made_here, key=lambda path: path.stem)
     assert [path.stem for path in files] == ["said0", "said1", "said2", "said3", "tone"]
     times = [path.stat().st_mtime_ns for path in files]
     evaluate(made, tmp_path / "out", *arguments, systems={})
@@ -297,7 +306,8 @@ def test_intelligibility_and_quality_fall_with_noise(made, tmp_path, package, me
 
 @needs(absent("pocketsphinx"), reason="pocketsphinx is not installed (extra judges)")
 def test_words_are_lost_in_noise(made, tmp_path):
-    report = evaluate(made, tmp_path, "--metrics", "wer", "--shuffled")
+    chosen = some(made, "noisier")
+    report = evaluate(made, tmp_path, "--metrics", "wer", "--shuffled", systems=chosen)
     found = figures(report, "wer.en")
     assert found["ground truth"] == found["same"]
     assert found["ground truth"] < found["noisier"]
@@ -311,7 +321,7 @@ def test_words_are_lost_in_noise(made, tmp_path):
 
 @needs(absent("pocketsphinx"), reason="pocketsphinx is not installed (extra judges)")
 def test_pocketsphinx_hears_each_clip_by_itself(made):
-    items = [Item(Sound(cut.id, cut, cut.id), language="en") for cut in made["cuts"][:3]]
+    items = [Item(Sound(cut.id, cut, cut.id), language="en") for cut in made["cuts"][:2]]
     forward = asr.PocketSphinx().measure(items)
     backward = asr.PocketSphinx().measure(items[::-1])
     assert forward == backward[::-1]
@@ -320,8 +330,7 @@ def test_pocketsphinx_hears_each_clip_by_itself(made):
 
 @needs(absent("speechmos", "onnxruntime"), reason="speechmos is not installed (extra judges)")
 def test_noise_lowers_the_predicted_opinion(made, tmp_path):
-    systems = {name: made["systems"][name] for name in ("same", "noisier")}
-    report = evaluate(made, tmp_path, "--metrics", "mos", systems=systems)
+    report = evaluate(made, tmp_path, "--metrics", "mos", systems=some(made, "noisier"))
     found = figures(report, "mos")
     assert 1 <= found["noisier"] < found["same"] <= 5
     assert found["same"] == found["ground truth"]
@@ -356,15 +365,8 @@ def whisper(tmp_path) -> Path:
              "<|transcribe|>", "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>"]  # fmt: skip
     vocab = {chr(97 + k): k for k in range(26)} | {"Ġ": 26}
     vocab |= {mark: 27 + k for k, mark in enumerate(marks)}
+    tokenizer = WhisperTokenizer(vocab=vocab, merges=[], additional_special_tokens=marks[1:])
     folder = tmp_path / "whisper-toy"
-    folder.mkdir()
-    (folder / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
-    (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
-    tokenizer = WhisperTokenizer(
-        vocab=str(folder / "vocab.json"),
-        merges=str(folder / "merges.txt"),
-        additional_special_tokens=marks[1:],
-    )
     torch.manual_seed(0)
     config = WhisperConfig(
         vocab_size=len(vocab), d_model=16, encoder_layers=1, decoder_layers=1,

@@ -33,6 +33,7 @@ class Runner:
 
     def __init__(self, folder: Path, num_workers: int = 1) -> None:
         self.folder, self.num_workers = folder, num_workers
+        self._known: dict[str, dict[str, Any]] = {}  # measure -> item -> value
         self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Runner:
@@ -53,9 +54,17 @@ class Runner:
         Raises:
             UASError: the measure cannot be loaded, or audio cannot be read any more.
         """
-        if not items:
-            return []
         settings = measure.settings()
+        known = self._known.setdefault(json.dumps(settings, sort_keys=True), {})
+        keys = [json.dumps(item.key()) for item in items]
+        new = {key: item for key, item in zip(keys, items, strict=True) if key not in known}
+        values = self._measure(measure, settings, list(new.values()), what)
+        known.update(zip(new, values, strict=True))
+        return [known[key] for key in keys]
+
+    def _measure(
+        self, measure: Measure, settings: dict[str, Any], items: Sequence[Item], what: str
+    ) -> list[Any]:
         chunks = [list(items[at : at + CHUNK]) for at in range(0, len(items), CHUNK)]
         paths = [self.folder / f"{chunk_key(settings, chunk)}.json" for chunk in chunks]
         todo = [k for k, path in enumerate(paths) if not path.exists()]

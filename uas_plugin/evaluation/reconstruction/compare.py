@@ -42,7 +42,7 @@ class Choices:
 
 @dataclass
 class Measurements:
-    """Judges by metric, the metrics that cannot be measured, and what was measured."""
+    """Judges by metric, and why other metrics cannot be measured."""
 
     judges: dict[str, list[Measure]]
     missing: dict[str, str] = field(default_factory=dict)
@@ -57,7 +57,8 @@ def judges(choices: Choices, device: str = "cpu") -> Measurements:
     """
     for name in choices.metrics:
         if name not in METRICS:
-            raise UASError(f"unknown metric '{name}'.{suggest(name, METRICS)} Known: {METRICS}")
+            known = ", ".join(METRICS)
+            raise UASError(f"unknown metric '{name}'.{suggest(name, METRICS)} Known: {known}")
     found = Measurements({})
     for name in METRICS:
         if choices.metrics and name not in choices.metrics:
