@@ -94,9 +94,11 @@ class ClipDataset(TokenMelSet):
         return np.array([mel_frames(int(count), rate, mel) for count in counts])
 
     def _batch(self, clips: np.ndarray, starts: np.ndarray) -> Batch:
-        return self.collate(
-            [self.part(*self.places[clip], int(starts[clip]), self.limit) for clip in clips]
-        )
+        parts = []
+        for clip in clips:
+            shard, number = self.places[clip]
+            parts.append(self.part(shard, number, int(starts[clip]), self.limit))
+        return self.collate(parts)
 
 
 def open_dataset(

@@ -110,7 +110,7 @@ class PairMeasure(Measure):
         raise NotImplementedError
 
     def measure(self, items: Sequence[Item]) -> list[Any]:
-        values = []
+        values: list[Any] = []
         for item in items:
             assert item.reference is not None
             reference = item.reference.wave(self.sampling_rate)
