@@ -164,7 +164,9 @@ def test_pitch_of_identical_audio_is_right_and_noise_is_worse(pitched, name):
 def test_speech_is_what_has_a_transcript(measured, pitched):
     report, _ = measured
     for row in report["rows"]:
-        assert {one["n"] for one in row["figures"].values()} == {5}
+        # The one clip without words has no other of its kind to be exchanged with.
+        count = 4 if row["name"] == "shuffled recordings" else 5
+        assert {one["n"] for one in row["figures"].values()} == {count}
     assert {row["figures"]["voicing"]["n"] for row in pitched["rows"]} == {4}
     assert report["clips"] == {
         "given": 5, "scored": 5, "speech": 4, "speech_without_judge": [],
