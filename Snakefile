@@ -37,6 +37,13 @@ else:
 
 include: "workflow/rules/tokens.smk"
 include: "workflow/rules/codec.smk"
+
+
+if RUN.trained_vocoder:
+
+    include: "workflow/rules/vocoder.smk"
+
+
 include: "workflow/rules/lm.smk"
 include: "workflow/rules/score.smk"
 include: "workflow/rules/report.smk"

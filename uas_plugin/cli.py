@@ -13,7 +13,9 @@ from uas_plugin.errors import UASError, suggest
 # verb -> ("module:function", what it does). A new verb is one line here.
 VERBS: dict[str, tuple[str, str]] = {
     "tokenize": ("uas_plugin.tokenizer.cli:main", "audio files or cuts -> token ids"),
-    "reconstruct": ("uas_plugin.codec.cli:main", "token ids -> audio"),
+    "reconstruct": ("uas_plugin.codec.cli:main", "token ids or audio -> audio"),
+    "speaker": ("uas_plugin.codec.speaker_cli:main", "audio -> speaker vectors"),
+    "codec": ("uas_plugin.codec.convert:main", "convert a released token decoder"),
     "generate": ("uas_plugin.audiollm.cli:main", "audio and text -> the AudioLLM's answer"),
     "schema": ("uas_plugin.schema.cli:main", "check or show UAS JSON"),
     "evaluate": ("uas_plugin.evaluation.cli:main", "score responses"),

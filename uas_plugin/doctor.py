@@ -28,6 +28,8 @@ EXTRAS = {
     "slurm": "snakemake --profile slurm",
     "dev": "tests",
     "k2": "k2 graph decoding",
+    "judges": "uas evaluate reconstruction, uas speaker",
+    "pesq": "PESQ in uas evaluate reconstruction",
 }
 REQUIRED_EXTRAS = ("espnet", "workflow")
 NEEDED_GIB = 2.0

@@ -120,25 +120,6 @@ def operations(tokenizer: Any, lengths: list[int]) -> float:
     return total
 
 
-def matmul_rate(device: str, dtype: Any, seconds: float = 3.0) -> float:
-    """Operations a second of a product of the large encoder's shape."""
-    import torch
-
-    rows = 8192 if device != "cpu" else 2048
-    a = torch.randn(rows, 1280, device=device, dtype=dtype)
-    b = torch.randn(1280, 5120, device=device, dtype=dtype)
-    out = torch.empty(rows, 5120, device=device, dtype=dtype)
-    rates, begin = [], time.perf_counter()
-    while time.perf_counter() - begin < seconds or len(rates) < 5:
-        start = time.perf_counter()
-        for _ in range(4):
-            torch.mm(a, b, out=out)
-        if device != "cpu":
-            torch.cuda.synchronize()
-        rates.append(4 * 2 * rows * 1280 * 5120 / (time.perf_counter() - start))
-    return float(np.median(rates))
-
-
 def plain(tokenizer: Any, audios: list[Any], output: Path) -> None:
     """(a) Read a batch, encode it padded to its longest, write it; then the next."""
     size = 30 * RATE
@@ -177,6 +158,8 @@ def ours(tokenizer: Any, audios: list[Any], output: Path, batch_seconds: float) 
 def measure(size: str, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Audio seconds a second of both ways, and their ratio."""
     import torch
+
+    from tests.benchmarks.limits import matmul_rate
 
     dtype = getattr(torch, args.dtype)
     lengths = lengths_of(args.seconds)

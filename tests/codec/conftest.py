@@ -49,6 +49,7 @@ def codec_dir(model, tmp_path) -> Path:
     from safetensors.numpy import save_file
 
     from uas_plugin.codec.export import save_codec
+    from uas_plugin.codec.vocoder import GriffinLim
 
     rng = np.random.default_rng(0)
     stats = {
@@ -61,7 +62,7 @@ def codec_dir(model, tmp_path) -> Path:
     save_codec(
         model,
         tmp_path / "export",
-        vocoder={"name": "griffin_lim", "iterations": 4},
+        vocoder=GriffinLim(model.config.mel, iterations=4),
         stats=tmp_path / "stats.safetensors",
     )
     return tmp_path / "export"

@@ -38,11 +38,13 @@ def test_decode_repeats_and_leaves_the_global_generator_alone(codec):
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_noise_depends_on_the_ids_and_can_be_given(codec):
+def test_noise_is_that_of_a_fixed_seed_and_can_be_given(codec):
     ids = IDS[0]
     frames = codec.num_frames(len(ids))
     noise = np.random.default_rng(0).normal(size=(80, frames))
     own = codec.mels([ids])[0]
+    seeded = torch.Generator().manual_seed(42)
+    assert torch.equal(own, codec.mels([ids], generator=seeded)[0])
     given = codec.mels([ids], noises=[noise])[0]
     assert not torch.allclose(own, given)
     drawn = codec.mels([ids], generator=torch.Generator().manual_seed(1))[0]

@@ -18,7 +18,7 @@ from uas_plugin.codec.decode import (
     file_name,
     partners,
     read_tokens,
-    write_flac,
+    write_audio,
 )
 from uas_plugin.codec.scoring import code_mean_mel, distances, fit_length, score_row
 from uas_plugin.errors import UASError
@@ -144,8 +144,8 @@ def test_file_names_stay_in_their_folder():
 
 def test_loud_audio_is_scaled_not_clipped(tmp_path):
     wav = np.sin(np.arange(2000) / 5).astype(np.float32)
-    write_flac(tmp_path / "loud.flac", 3 * wav, 22050)
-    write_flac(tmp_path / "soft.flac", 0.5 * wav, 22050)
+    write_audio(tmp_path / "loud.flac", 3 * wav, 22050)
+    write_audio(tmp_path / "soft.flac", 0.5 * wav, 22050)
     loud, _ = soundfile.read(tmp_path / "loud.flac")
     soft, _ = soundfile.read(tmp_path / "soft.flac")
     assert np.abs(loud).max() == pytest.approx(0.99, abs=1e-3)

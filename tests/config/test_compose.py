@@ -10,9 +10,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uas_plugin.config.compose import compose
+from uas_plugin.config.compose import choices, compose
 from uas_plugin.config.keys import check_keys, dotted_keys, merged
-from uas_plugin.config.sections import TOKENIZER_SECTIONS, build_sections, cap_steps
+from uas_plugin.config.sections import (
+    TOKENIZER_SECTIONS,
+    build_sections,
+    cap_steps,
+    trains_vocoder,
+)
 from uas_plugin.errors import UASError
 from uas_plugin.recipe.schema import validate_composed
 
@@ -206,6 +211,56 @@ def test_a_changed_option_changes_only_its_section() -> None:
     assert [name for name in base if base[name] != changed[name]] == ["score"]
     changed = build_sections(compose(RECIPE, ["codec.train.max_epoch=5"]))
     assert [name for name in base if base[name] != changed[name]] == ["codec"]
+
+
+def test_a_vocoder_is_a_training_or_plain_settings() -> None:
+    config = compose(RECIPE)
+    plain = build_sections(config)["vocoder"]
+    assert plain == {"name": "griffin_lim", "iterations": 16, "momentum": 0.9, "seed": 0}
+    assert not trains_vocoder(config)
+    for option in ("hift_small", "hift"):
+        config = compose(RECIPE, [f"vocoder={option}", "size=smoke"])
+        validate_composed(config)
+        assert trains_vocoder(config)
+        section = build_sections(config)["vocoder"]
+        assert {"model_conf", "batch_conf", "max_epoch", "optim", "optim2"} <= set(section)
+        assert "name" not in section
+        assert section["max_epoch"] * section["num_iters_per_epoch"] == 4
+
+
+@pytest.mark.parametrize("option", choices(RECIPE, "codec"))
+@pytest.mark.parametrize("size", ["full", "smoke"])
+def test_every_token_decoder_has_known_settings(option: str, size: str) -> None:
+    from uas_plugin.codec.config import decoder_config
+    from uas_plugin.codec.crops import batch_config
+
+    config = compose(RECIPE, [f"codec={option}", f"size={size}"])
+    validate_composed(config)
+    section = build_sections(config)["codec"]
+    decoder = decoder_config({**section["model_conf"], "vocab_size": 8, "frame_rate": 25.0})
+    batch = batch_config(section["batch_conf"])
+    if option == "universal_audio_decoder":
+        cfm, parts = decoder.cfm, (decoder.encoder.name, decoder.estimator.name)
+        assert parts == ("block_transformer", "unet")
+        rates = cfm.training_cfg_rate, cfm.inference_cfg_rate, cfm.prefix_rate, cfm.prefix_max
+        assert rates == (0.2, 0.7, 0.5, 0.8)
+        assert (batch.frames, cfm.prior_weight) == (10000, 0.0)
+        assert (section["optim"], section["optim_conf"]["lr"]) == ("adam", 3.0e-4)
+        assert section["scheduler_conf"] == {"warmup_steps": 25000}
+        assert section["grad_clip"] == 1.5
+
+
+@pytest.mark.parametrize("option", ["hift_small", "hift"])
+def test_every_vocoder_has_known_settings(option: str) -> None:
+    from uas_plugin.codec.hift import HiFTConfig, hift_config
+    from uas_plugin.codec.vocoder_config import segment_config, vocoder_training
+
+    section = build_sections(compose(RECIPE, [f"vocoder={option}"]))["vocoder"]
+    training = vocoder_training(section["model_conf"])
+    segment_config(section["batch_conf"])
+    sizes = hift_config(training.hift)
+    assert sizes.hop_length == training.mel.hop_length
+    assert option != "hift" or sizes == HiFTConfig()
 
 
 def test_training_sections_are_espnet_options() -> None:

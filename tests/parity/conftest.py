@@ -8,12 +8,16 @@ import pytest
 
 DEFAULT_ROOT = Path(__file__).resolve().parents[1] / "golden"
 
-# Fixture -> (folder below the root, the file that makes a sub-folder of it a set). Tests that ask
+# Fixture -> (folder below the root, patterns of the file that makes a folder a set). Tests that ask
 # for the fixture run once for every set that is there.
 SETS = {
-    "encoder_set": ("uniaudio_token/encoder", "expected.npz"),
-    "seq2seq_set": ("uniaudio_token/seq2seq", "expected.json"),
-    "stable_set": ("stabletoken/encoder", "tokens.json"),
+    "encoder_set": ("uniaudio_token/encoder", ("*/expected.npz",)),
+    "seq2seq_set": ("uniaudio_token/seq2seq", ("*/expected.json",)),
+    "stable_set": ("stabletoken/encoder", ("*/tokens.json",)),
+    "decoder_set": (
+        "uniaudio_token",
+        ("decoder*/expected.safetensors", "decoder/*/expected.safetensors"),
+    ),
 }
 
 
@@ -32,16 +36,16 @@ def _root(config: pytest.Config) -> Path:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    for name, (folder, mark) in SETS.items():
+    for name, (folder, patterns) in SETS.items():
         if name not in metafunc.fixturenames:
             continue
         parent = _root(metafunc.config) / folder
-        found = sorted(path.parent for path in parent.glob(f"*/{mark}"))
+        found = sorted(path.parent for pattern in patterns for path in parent.glob(pattern))
         sets = [pytest.param(path, id=path.name) for path in found]
         if not sets:
             skip = pytest.mark.skip(reason=f"no golden set below {parent}")
             sets = [pytest.param(None, id="none", marks=skip)]
-        metafunc.parametrize(name, sets)
+        metafunc.parametrize(name, sets, scope="session")
 
 
 @pytest.fixture(scope="session")

@@ -132,6 +132,18 @@ def test_stages_of_a_pretrained_tokenizer(tmp_path: Path) -> None:
         check_needs(trained, select(9, 10))
 
 
+def test_stages_of_a_run_that_trains_its_vocoder(tmp_path: Path) -> None:
+    for others in ([], ["tokenizer=mimi"]):
+        plain, _ = prepare(RECIPE, overrides=others, **places(tmp_path))
+        run, texts = prepare(RECIPE, overrides=[*others, "vocoder=hift_small"], **places(tmp_path))
+        assert run.trained_vocoder and not plain.trained_vocoder
+        differing = [a for a, b in zip(stages_of(run), stages_of(plain), strict=True) if a != b]
+        assert [stage.number for stage in differing] == [5]
+        assert differing[0].rules == ("codec_train", "vocoder_train", "codec_export")
+        assert stages_of(run, select(5, 5)) == tuple(differing)
+        assert "discriminator_conf" in texts[Path("vocoder.yaml")]
+
+
 # --- section files -------------------------------------------------------------------------------
 
 

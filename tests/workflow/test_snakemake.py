@@ -9,7 +9,7 @@ import pytest
 
 from uas_plugin.errors import UASError
 from uas_plugin.recipe.prepare import for_snakemake
-from uas_plugin.recipe.stages import PRETRAINED_STAGES, STAGES, stage_of_rule
+from uas_plugin.recipe.stages import PRETRAINED_STAGES, STAGES, WITH_VOCODER, stage_of_rule
 
 ROOT = Path(__file__).parents[2]
 
@@ -58,6 +58,22 @@ def test_dry_run_with_a_pretrained_tokenizer_trains_and_reads_with_none(tmp_path
     assert re.search(r"--pretrained \S+/exp/mini/conf/tokenizer_pretrained\.yaml", output)
 
 
+def test_a_vocoder_that_is_trained_adds_its_rule_to_stage_5(dry: str, tmp_path: Path) -> None:
+    assert "vocoder_train" not in dry
+    assert re.search(r"uas_bin codec_export .* --config \S+/conf/vocoder\.yaml", dry)
+    result = snakemake("-n", "-p", "overrides=vocoder=hift_small", "stage5", exp=tmp_path)
+    assert result.returncode == 0, result.stderr
+    output = result.stdout + result.stderr
+    planned = set(re.findall(r"^rule (\w+):", output, re.M))
+    assert {rule for rule in planned if stage_of_rule()[rule].number == 5} == {
+        "codec_train", "vocoder_train", "codec_export",
+    }  # fmt: skip
+    assert set(WITH_VOCODER.rules) <= planned
+    assert re.search(r"uas_bin vocoder_train --config \S+/conf/vocoder\.yaml", output)
+    assert "--vocoder $EXP/vocoder" in output
+    assert re.search(r"output: \S+/codec/export/vocoder\.safetensors", output)
+
+
 def test_bare_profile_name_is_found(dry: str) -> None:
     assert "Using profile slurm" in dry
     assert "executor" not in dry.lower() or "not found" not in dry.lower()
@@ -79,9 +95,9 @@ def test_dag_is_a_graph(tmp_path: Path) -> None:
     assert "tokenizer_align" in result.stdout
 
 
-@pytest.mark.parametrize("tokenizer", ["uniaudio_small", "mimi"])
-def test_lint_is_clean(tmp_path: Path, tokenizer: str) -> None:
-    result = snakemake("--lint", f"overrides=tokenizer={tokenizer}", exp=tmp_path)
+@pytest.mark.parametrize("chosen", ["tokenizer=mimi", "vocoder=hift_small"])
+def test_lint_is_clean(tmp_path: Path, chosen: str) -> None:
+    result = snakemake("--lint", f"overrides={chosen}", exp=tmp_path)
     assert result.returncode == 0 and "good condition" in result.stderr + result.stdout
 
 

@@ -18,6 +18,7 @@ class EstimatorConfig:
     ``patch`` neighbouring frames are processed side by side as one step (fewer, wider steps).
     """
 
+    name: str = "gated_conv"
     channels: int = 128
     blocks: int = 6
     kernel_size: int = 3
@@ -30,9 +31,58 @@ class EstimatorConfig:
 class EncoderConfig:
     """Token-rate encoder: residual convolutions."""
 
+    name: str = "conv"
     channels: int = 128
     blocks: int = 2
     kernel_size: int = 5
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Velocity network of the released decoders: a U-Net of residual and transformer blocks.
+
+    ``channels`` of the levels; ``n_blocks`` transformer blocks a level; ``num_mid_blocks`` levels
+    in the middle. The defaults are CosyVoice's.
+    """
+
+    name: str = "unet"
+    channels: tuple[int, ...] = (256, 256)
+    n_blocks: int = 4
+    num_mid_blocks: int = 12
+    num_heads: int = 8
+    attention_head_dim: int = 64
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class BlockEncoderConfig:
+    """Encoder of the released decoders: pre-norm transformer, relative positions.
+
+    A token sees all earlier tokens and its own block of ``block_size`` tokens.
+    """
+
+    name: str = "block_transformer"
+    channels: int = 512
+    embedding_channels: int | None = None  # of what comes in; None: channels
+    blocks: int = 6
+    attention_heads: int = 8
+    linear_units: int = 2048
+    block_size: int = 10
+    dropout: float = 0.1
+    positional_dropout: float = 0.1
+    attention_dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class RegulatorConfig:
+    """Token rate to mel rate, then ``layers`` convolutions.
+
+    ``residual``: of SiLU outputs, for short trainings; ``normed``: convolution, group norm and Mish
+    as in the released decoders, which have 4.
+    """
+
+    name: str = "residual"
+    layers: int = 1
 
 
 @dataclass(frozen=True)
@@ -55,14 +105,19 @@ class FlowMatchingConfig:
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """The token -> mel decoder. ``frame_rate`` (Hz) and ``vocab_size`` are the tokenizer's."""
+    """The token -> mel decoder. ``frame_rate`` (Hz) and ``vocab_size`` are the tokenizer's.
+
+    ``isolate_padding``: a clip's result does not depend on what it is batched with. Off, padding
+    leaks as in the released code (its loss of a padded batch depends on the padding).
+    """
 
     vocab_size: int
     frame_rate: float
     spk_embed_dim: int = 192
-    regulator_layers: int = 1
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
+    isolate_padding: bool = True
+    regulator: RegulatorConfig = field(default_factory=RegulatorConfig)
+    encoder: EncoderConfig | BlockEncoderConfig = field(default_factory=EncoderConfig)
+    estimator: EstimatorConfig | UNetConfig = field(default_factory=EstimatorConfig)
     cfm: FlowMatchingConfig = field(default_factory=FlowMatchingConfig)
     mel: MelConfig = field(default_factory=MelConfig)
 
@@ -71,12 +126,25 @@ class DecoderConfig:
         return dataclasses.asdict(self)
 
 
-_PARTS: dict[str, type] = {
-    "encoder": EncoderConfig,
-    "estimator": EstimatorConfig,
-    "cfm": FlowMatchingConfig,
-    "mel": MelConfig,
+# The classes of a part; where there are several, the part's "name" chooses, first is the default.
+_PARTS: dict[str, tuple[Any, ...]] = {
+    "regulator": (RegulatorConfig,),
+    "encoder": (EncoderConfig, BlockEncoderConfig),
+    "estimator": (EstimatorConfig, UNetConfig),
+    "cfm": (FlowMatchingConfig,),
+    "mel": (MelConfig,),
 }
+
+
+def _part(part: str, values: Mapping[str, Any]) -> Any:
+    classes = _PARTS[part]
+    if len(classes) == 1:
+        return _build(classes[0], values, f"{part}.")
+    by_name = {cls.name: cls for cls in classes}
+    name = values.get("name", next(iter(by_name)))
+    if name not in by_name:
+        raise UASError(f"unknown {part} '{name}'.{suggest(str(name), by_name)}")
+    return _build(by_name[name], values, f"{part}.")
 
 
 def _build(cls: type, values: Mapping[str, Any], where: str) -> Any:
@@ -97,5 +165,5 @@ def decoder_config(values: Mapping[str, Any]) -> DecoderConfig:
     Raises:
         UASError: an unknown key (with the nearest known one) or a missing one.
     """
-    parts = {name: _build(cls, values.get(name) or {}, f"{name}.") for name, cls in _PARTS.items()}
+    parts = {name: _part(name, values.get(name) or {}) for name in _PARTS}
     return _build(DecoderConfig, {**values, **parts}, "")

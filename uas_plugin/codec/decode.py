@@ -79,14 +79,17 @@ def read_tokens(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     return tokens
 
 
-def file_name(name: str) -> str:
-    """``<id>.flac``; a slash or a leading dot, which no file name may have, is written as %XX."""
+def file_name(name: str, suffix: str = "flac") -> str:
+    """``<id>.<suffix>``; a slash or a leading dot, which no file name may have, is %XX there."""
     safe = name.replace("/", "%2F").replace("\0", "%00")
-    return ("%2E" + safe[1:] if safe.startswith(".") else safe) + ".flac"
+    return f"{'%2E' + safe[1:] if safe.startswith('.') else safe}.{suffix}"
 
 
-def write_flac(path: Path, wav: np.ndarray, sampling_rate: int) -> None:
-    """Write (S,) float32 as 16-bit FLAC, made quieter as a whole if its peak passes full scale."""
+def write_audio(path: Path, wav: np.ndarray, sampling_rate: int) -> None:
+    """Write (S,) float32 as 16-bit FLAC or WAV (by the suffix of ``path``).
+
+    Audio whose peak passes full scale is made quieter as a whole.
+    """
     import soundfile
 
     peak = float(np.abs(wav).max(initial=0.0))
@@ -240,13 +243,12 @@ def _decode_batch(
     scorer: Scorer | None,
     cuts: Mapping[str, Any] | None,
 ) -> Iterator[dict[str, Any]]:
-    mels = codec.mels([tokens[name] for name in names], n_steps=options.n_steps)
-    wavs = codec.vocode(mels)
+    mels, wavs = codec.synthesise([tokens[name] for name in names], n_steps=options.n_steps)
     scores: Iterator[dict[str, float]] = iter([{}] * len(names))
     if scorer is not None:
         scores = scorer.rows(names, mels, wavs, cuts)
     for name, wav, score in zip(names, wavs, scores, strict=True):
-        write_flac(output_dir / file_name(name), wav, codec.sampling_rate)
+        write_audio(output_dir / file_name(name), wav, codec.sampling_rate)
         seconds = round(len(wav) / codec.sampling_rate, 3)
         yield {"id": name, "num_tokens": len(tokens[name]), "seconds": seconds, **score}
 

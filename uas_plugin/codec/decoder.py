@@ -1,8 +1,9 @@
 """Token -> mel decoder: embedding, encoder, length regulator, conditional flow.
 
-Structure and names follow the released decoders of UniAudio-Token and StableToken (CosyVoice's
-layout): ``input_embedding, encoder, encoder_proj, length_regulator, spk_embed_affine_layer,
-decoder.estimator``; here each part is small and convolutional.
+Structure and names are those of the released decoders of UniAudio-Token and StableToken (the layout
+of CosyVoice): ``input_embedding, encoder, encoder_proj, length_regulator, spk_embed_affine_layer,
+decoder.estimator``. The configuration chooses between their parts (a transformer and a U-Net) and
+small convolutional ones that learn on a CPU.
 Shapes: `B` batch, `N` tokens, `F` mel frames, `M` mel bins, `D` width.
 """
 
@@ -12,15 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from uas_plugin.codec.config import DecoderConfig, EncoderConfig
+from uas_plugin.codec.block_encoder import BlockEncoder
+from uas_plugin.codec.config import BlockEncoderConfig, DecoderConfig, EncoderConfig, UNetConfig
 from uas_plugin.codec.estimator import GatedConvEstimator
 from uas_plugin.codec.flow_matching import ConditionalFlow
-
-
-def length_mask(lengths: torch.Tensor, longest: int) -> torch.Tensor:
-    """1.0 for valid positions, 0.0 for padding: (B,) -> (B, 1, longest)."""
-    steps = torch.arange(longest, device=lengths.device)
-    return (steps[None] < lengths[:, None]).float()[:, None]
+from uas_plugin.codec.layers import length_mask
+from uas_plugin.codec.regulator import build_regulator
+from uas_plugin.codec.unet import UNetEstimator
 
 
 class TokenEncoder(nn.Module):
@@ -44,31 +43,16 @@ class TokenEncoder(nn.Module):
         return x
 
 
-class LengthRegulator(nn.Module):
-    """Nearest-neighbour stretch from token rate to mel rate, then smoothing convolutions.
+def build_encoder(config: EncoderConfig | BlockEncoderConfig) -> nn.Module:
+    """The encoder of that configuration: (B, D, N) and mask (B, 1, N) -> (B, D, N)."""
+    return BlockEncoder(config) if isinstance(config, BlockEncoderConfig) else TokenEncoder(config)
 
-    Frame ``f`` of an item with ``N`` tokens and ``F`` frames reads token ``f * N // F``: each item
-    by its own lengths, so that an item does not change with the padding of its batch.
-    """
 
-    def __init__(self, channels: int, layers: int) -> None:
-        super().__init__()
-        self.model = nn.ModuleList(
-            nn.Conv1d(channels, channels, 3, padding=1) for _ in range(layers)
-        )
-
-    def forward(
-        self, x: torch.Tensor, tokens: torch.Tensor, frames: torch.Tensor, longest: int
-    ) -> torch.Tensor:
-        """``x`` (B, M, N), lengths ``tokens`` (B,) and ``frames`` (B,) -> (B, M, longest)."""
-        steps = torch.arange(longest, device=x.device)
-        source = steps[None] * tokens[:, None] // frames.clamp(min=1)[:, None]
-        source = source.clamp(max=x.shape[2] - 1)
-        x = x.gather(2, source[:, None].expand(-1, x.shape[1], -1))
-        mask = length_mask(frames, longest)
-        for conv in self.model:
-            x = x + F.silu(conv(x * mask))
-        return x * mask
+def build_estimator(config: DecoderConfig) -> nn.Module:
+    """The velocity network of that configuration."""
+    if isinstance(config.estimator, UNetConfig):
+        return UNetEstimator(config.estimator, config.mel.n_mels, config.isolate_padding)
+    return GatedConvEstimator(config.estimator, config.mel.n_mels)
 
 
 class TokenToMel(nn.Module):
@@ -81,12 +65,13 @@ class TokenToMel(nn.Module):
         super().__init__()
         self.config = config
         width, mels = config.encoder.channels, config.mel.n_mels
-        self.input_embedding = nn.Embedding(config.vocab_size, width)
-        self.encoder = TokenEncoder(config.encoder)
+        embedding = getattr(config.encoder, "embedding_channels", None) or width
+        self.input_embedding = nn.Embedding(config.vocab_size, embedding)
+        self.encoder = build_encoder(config.encoder)
         self.encoder_proj = nn.Linear(width, mels)
-        self.length_regulator = LengthRegulator(mels, config.regulator_layers)
+        self.length_regulator = build_regulator(config.regulator, mels, config.isolate_padding)
         self.spk_embed_affine_layer = nn.Linear(config.spk_embed_dim, mels)
-        self.decoder = ConditionalFlow(config.cfm, GatedConvEstimator(config.estimator, mels))
+        self.decoder = ConditionalFlow(config.cfm, build_estimator(config))
         self.register_buffer("mel_mean", torch.zeros(mels))
         self.register_buffer("mel_std", torch.ones(mels))
 
@@ -159,6 +144,7 @@ class TokenToMel(nn.Module):
         prompt: torch.Tensor | None = None,
         prompt_lengths: torch.Tensor | None = None,
         guidance: float | None = None,
+        solver: str = "euler",
     ) -> torch.Tensor:
         """Log-mels (B, F, M) of ``tokens`` (B, N) from noise ``z`` (B, M, F), padding included.
 
@@ -174,6 +160,13 @@ class TokenToMel(nn.Module):
             known = self.normalise(prompt).transpose(1, 2)
             cond[:, :, : known.shape[2]] = known * length_mask(prompt_lengths, known.shape[2])
         mel = self.decoder.solve(
-            z * mask, mask, mu, self.speaker(embedding), cond, n_steps=n_steps, guidance=guidance
+            z * mask,
+            mask,
+            mu,
+            self.speaker(embedding),
+            cond,
+            n_steps=n_steps,
+            guidance=guidance,
+            solver=solver,
         )
         return mel.transpose(1, 2) * self.mel_std + self.mel_mean

@@ -18,7 +18,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -91,22 +91,47 @@ def prepare_features(cuts: Path, folder: Path, config: DecoderConfig) -> None:
         UASError: token ids outside the codebook, several codebooks, or no clip that can be used.
     """
     require_one_codebook(cuts.parent, "the token decoder")
-    key, info = source_key(cuts, config), folder / INFO
-    if info.exists() and json.loads(info.read_text(encoding="utf-8"))["key"] == key:
+    key = source_key(cuts, config)
+    if is_made(folder, key):
         return
+    clips = progress(load_token_cuts(cuts), desc=f"mels of {folder.name}")
+    shards = write_shards(folder, key, clips, lambda path, part: _write_shard(path, part, config))
+    if not shards:
+        raise UASError(f"{cuts} holds no cuts: the data stage (1) and the token dump (4) make them")
+    _write_stats(folder, shards, config)
+    write_json(folder / INFO, {"key": key, "shards": shards, "mel": config.to_dict()["mel"]})
+
+
+def is_made(folder: Path, key: str) -> bool:
+    """Whether ``folder`` holds finished features of the inputs that ``key`` stands for."""
+    info = folder / INFO
+    return info.exists() and json.loads(info.read_text(encoding="utf-8"))["key"] == key
+
+
+def write_shards(
+    folder: Path, key: str, clips: Iterable[Any], write: Callable[[Path, list[Any]], None]
+) -> list[str]:
+    """Names, relative to ``folder``, of shards of CLIPS_PER_SHARD ``clips`` each.
+
+    ``write`` fills the folder of one shard, which is put in its place when it is complete. Shards
+    that are there already are kept if they are of ``key``, and removed otherwise.
+    """
     work = folder / f"shards.{key[:12]}"
     for stale in folder.glob("shards.*"):
         if stale != work:
             shutil.rmtree(stale)
-    count = 0
-    clips = progress(load_token_cuts(cuts), desc=f"mels of {folder.name}")
-    for count, chunk in enumerate(_chunks(clips, CLIPS_PER_SHARD), 1):
-        _write_shard(work / f"shard.{count - 1:04d}", chunk, config)
-    if not count:
-        raise UASError(f"{cuts} holds no cuts: the data stage (1) and the token dump (4) make them")
-    shards = [str(Path(work.name) / f"shard.{i:04d}") for i in range(count)]
-    _write_stats(folder, shards, config)
-    write_json(info, {"key": key, "shards": shards, "mel": config.to_dict()["mel"]})
+    names = []
+    for number, chunk in enumerate(_chunks(clips, CLIPS_PER_SHARD)):
+        shard = work / f"shard.{number:04d}"
+        names.append(str(Path(work.name) / shard.name))
+        if shard.exists():
+            continue
+        temporary = shard.with_name(f".{os.getpid()}.tmp.{shard.name}")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        write(temporary, chunk)
+        os.replace(temporary, shard)
+    return names
 
 
 def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
@@ -116,28 +141,26 @@ def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
 
 
 def _write_shard(folder: Path, cuts: list[Any], config: DecoderConfig) -> None:
-    if folder.exists():
-        return
-    temporary = folder.with_name(f".{os.getpid()}.tmp.{folder.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    pairs, ids = _usable(cuts, config)
+    pairs, ids = usable(cuts, lambda cut: clip_features(cut, config))
     sizes = [[0, 0], *([len(tokens), len(mel)] for tokens, mel in pairs)]
-    np.save(temporary / "tokens.npy", np.concatenate([tokens for tokens, _ in pairs]))
-    np.save(temporary / "mel.npy", np.concatenate([mel for _, mel in pairs]))
-    np.save(temporary / "offsets.npy", np.cumsum(np.array(sizes, dtype=np.int64), axis=0))
-    write_json(temporary / "ids.json", ids)
-    os.replace(temporary, folder)
+    np.save(folder / "tokens.npy", np.concatenate([tokens for tokens, _ in pairs]))
+    np.save(folder / "mel.npy", np.concatenate([mel for _, mel in pairs]))
+    np.save(folder / "offsets.npy", np.cumsum(np.array(sizes, dtype=np.int64), axis=0))
+    write_json(folder / "ids.json", ids)
 
 
-def _usable(
-    cuts: list[Any], config: DecoderConfig
+def usable(
+    cuts: list[Any], features: Callable[[Any], tuple[np.ndarray, np.ndarray]]
 ) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[str]]:
-    """Features and ids of the clips that can be used; the others are named in the log."""
+    """``features`` and ids of the clips that can be used; the others are named in the log.
+
+    Raises:
+        UASError: none can.
+    """
     pairs, ids, reason = [], [], ""
     for cut in cuts:
         try:
-            pairs.append(clip_features(cut, config))
+            pairs.append(features(cut))
             ids.append(cut.id)
         except UnusableClip as error:
             reason = str(error)

@@ -10,15 +10,28 @@ from typing import Any, Protocol
 
 import torch
 
+from uas_plugin.codec.hift import HiFTGenerator, hift_config
 from uas_plugin.codec.mel import MelConfig, mel_filterbank
+from uas_plugin.codec.source import Excitation
 from uas_plugin.errors import UASError, suggest
 
 
 class Vocoder(Protocol):
     """What the decoder needs of a vocoder."""
 
-    def __call__(self, mels: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Waveforms (F_i * hop_length,) of the log-mels ``mels`` (F_i, M), independent of batch."""
+    def __call__(
+        self,
+        mels: Sequence[torch.Tensor],
+        generators: Sequence[torch.Generator] | None = None,
+    ) -> list[torch.Tensor]:
+        """Waveforms (F_i * hop_length,) of the log-mels ``mels`` (F_i, M), independent of batch.
+
+        ``generators``: one a mel, for a vocoder that draws noise.
+        """
+        ...
+
+    def to(self, device: torch.device | str) -> Vocoder:
+        """Compute there."""
         ...
 
     def settings(self) -> dict[str, Any]:
@@ -58,7 +71,15 @@ class GriffinLim:
             "seed": self.seed,
         }
 
-    def __call__(self, mels: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    def to(self, device: torch.device | str) -> GriffinLim:
+        """Nothing to move: it computes where the mels are."""
+        return self
+
+    def __call__(
+        self,
+        mels: Sequence[torch.Tensor],
+        generators: Sequence[torch.Generator] | None = None,
+    ) -> list[torch.Tensor]:
         if not mels:
             return []
         with torch.inference_mode():
@@ -109,11 +130,87 @@ class GriffinLim:
         return torch.istft(spectrum.transpose(1, 2), **options)
 
 
-VOCODERS = {GriffinLim.name: GriffinLim}
+class HiFT:
+    """The HiFT network as a vocoder; clips of a batch are kept apart by masks."""
+
+    name = "hift"
+
+    def __init__(self, mel: MelConfig, *, seed: int = 42, **sizes: Any) -> None:
+        config = hift_config(sizes)
+        found = (config.in_channels, config.sampling_rate, config.hop_length)
+        if found != (mel.n_mels, mel.sampling_rate, mel.hop_length):
+            raise UASError(
+                f"hift: mel bins, rate and hop {found} do not fit the decoder's "
+                f"{(mel.n_mels, mel.sampling_rate, mel.hop_length)}"
+            )
+        self.network = HiFTGenerator(config).eval()
+        self.seed = seed
+
+    @classmethod
+    def of(cls, network: HiFTGenerator, mel: MelConfig) -> HiFT:
+        """A vocoder around a network that is there."""
+        vocoder = cls(mel, **network.config.to_dict())
+        vocoder.network = network.eval()
+        return vocoder
+
+    def settings(self) -> dict[str, Any]:
+        return {"name": self.name, "seed": self.seed, **self.network.config.to_dict()}
+
+    def to(self, device: torch.device | str) -> HiFT:
+        """Move the network."""
+        self.network.to(device)
+        return self
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        mels: Sequence[torch.Tensor],
+        generators: Sequence[torch.Generator] | None = None,
+    ) -> list[torch.Tensor]:
+        if not mels:
+            return []
+        network, hop = self.network, self.network.config.hop_length
+        if generators is None:
+            generators = [torch.Generator().manual_seed(self.seed) for _ in mels]
+        device = network.stft_window.device
+        frames = [len(mel) for mel in mels]
+        lengths = None
+        if len(set(frames)) > 1:
+            lengths = torch.tensor(frames, device=device)
+        batch = torch.nn.utils.rnn.pad_sequence(list(mels), batch_first=True).to(device)
+        batch = batch.float().transpose(1, 2)
+        f0 = network.f0(batch, lengths)
+        excitation = [
+            Excitation.draw(network.source.count, count * hop, generator)
+            for count, generator in zip(frames, generators, strict=True)
+        ]
+        noise = torch.nn.utils.rnn.pad_sequence(
+            [drawn.noise[0].T for drawn in excitation], batch_first=True
+        )
+        phase = torch.cat([drawn.phase for drawn in excitation])
+        drawn = Excitation(phase.to(device), noise.to(device).transpose(1, 2))
+        spectrum = network.spectrum(batch, network.excite(f0, drawn), lengths)
+        return self._waves(spectrum, frames)
+
+    def _waves(self, spectrum: torch.Tensor, frames: Sequence[int]) -> list[torch.Tensor]:
+        """Each clip's samples; clips of one length are synthesised together."""
+        config = self.network.config
+        if len(set(frames)) == 1:
+            return list(self.network.synthesise(spectrum))
+        steps = [count * config.hop_length // config.hop_len + 1 for count in frames]
+        return [
+            self.network.synthesise(spectrum[i : i + 1, :, :count])[0]
+            for i, count in enumerate(steps)
+        ]
+
+
+VOCODERS: dict[str, Any] = {GriffinLim.name: GriffinLim, HiFT.name: HiFT}
 
 
 def build_vocoder(settings: Mapping[str, Any], mel: MelConfig) -> Vocoder:
     """The vocoder named by ``settings["name"]`` with the remaining settings as its options.
+
+    A HiFT has random weights until they are loaded into its ``network``.
 
     Raises:
         UASError: unknown name or option.

@@ -34,6 +34,7 @@ def build_sections(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         **_tokenizer_sections(config, tokenizer),
         "dump": dict(tokenizer["dump"]),
         "codec": _training(config, codec, "train"),
+        "vocoder": _vocoder_section(config, config["vocoder"]),
         "codec_decode": dict(codec["decode"]),
         "lm_data": dict(lm["data"]),
         "audiollm": _training(config, lm, "train"),
@@ -56,6 +57,18 @@ def _tokenizer_sections(
         "tokenizer": _training(config, tokenizer, "train"),
         "codebook": dict(tokenizer["codebook"]),
     }
+
+
+def trains_vocoder(config: Mapping[str, Any]) -> bool:
+    """Whether the run's vocoder has weights, and so is trained."""
+    return "train" in config["vocoder"]
+
+
+def _vocoder_section(config: Mapping[str, Any], vocoder: Mapping[str, Any]) -> dict[str, Any]:
+    """A training, or the settings of a vocoder without one as `build_vocoder` reads them."""
+    if trains_vocoder(config):
+        return _training(config, vocoder, "train")
+    return {"name": vocoder["name"], **vocoder["model"]}
 
 
 def _training(config: Mapping[str, Any], group: Mapping[str, Any], key: str) -> dict[str, Any]:

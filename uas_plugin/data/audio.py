@@ -153,7 +153,7 @@ def _locate(source: Any) -> tuple[str, str, int, int]:
     """(name for messages, path, first sample, number of samples or -1)."""
     if isinstance(source, (str, os.PathLike)):
         return str(source), os.fspath(source), 0, -1
-    recording = source.recording
+    recording = getattr(source, "recording", None)  # a mixture has several
     if recording is None or recording.transforms or recording.sources[0].type != "file":
         raise UASError(f"cut {source.id}: only cuts of plain audio files are read here")
     path = recording.sources[0].source

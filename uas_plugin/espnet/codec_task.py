@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,12 @@ from espnet2.train.abs_espnet_model import AbsESPnetModel
 from espnet2.train.distributed_utils import get_rank
 from espnet2.utils.types import str_or_none
 
+from uas_plugin.codec.clips import ClipDataset, open_dataset
 from uas_plugin.codec.config import DecoderConfig, decoder_config
 from uas_plugin.codec.crops import CropDataset, batch_config
-from uas_plugin.codec.decoder import TokenToMel, length_mask
-from uas_plugin.codec.features import INFO, prepare_features, read_stats, source_key
+from uas_plugin.codec.decoder import TokenToMel
+from uas_plugin.codec.features import is_made, prepare_features, read_stats, source_key
+from uas_plugin.codec.layers import length_mask
 from uas_plugin.data.tokens import read_token_info
 from uas_plugin.espnet.task import Batch, UASTask, rank_and_world
 
@@ -76,12 +77,15 @@ def feature_folder(args: argparse.Namespace, mode: str) -> Path:
     return Path(args.output_dir) / "features" / ("train" if mode == "train" else "valid")
 
 
-def wait_for(folder: Path, key: str) -> None:
-    """Wait until another process has made the features with ``key``."""
+def made_once(make: Callable[[], None], folder: Path, key: str, args: argparse.Namespace) -> None:
+    """Let rank 0 ``make`` the features with ``key`` in ``folder``; the others wait for them."""
+    # torch.distributed is not up yet: ESPnet's worker starts it.
+    if (get_rank(args.dist_rank, args.dist_launcher) or 0) == 0:
+        make()
+        return
     deadline = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < deadline:
-        info = folder / INFO
-        if info.exists() and json.loads(info.read_text(encoding="utf-8"))["key"] == key:
+        if is_made(folder, key):
             return
         time.sleep(0.5)
     raise TimeoutError(f"{folder} was not made within {WAIT_SECONDS} s")
@@ -90,8 +94,8 @@ def wait_for(folder: Path, key: str) -> None:
 @functools.lru_cache(maxsize=4)
 def _dataset(
     folder: Path, decoder: DecoderConfig, batch: tuple[tuple[str, Any], ...]
-) -> CropDataset:
-    return CropDataset(folder, decoder, batch_config(dict(batch)))
+) -> CropDataset | ClipDataset:
+    return open_dataset(folder, decoder, batch_config(dict(batch)))
 
 
 class CodecTask(UASTask):
@@ -114,13 +118,10 @@ class CodecTask(UASTask):
         args.model_conf = {**args.model_conf, **numbers}
         config = decoder_config(args.model_conf)
         batch_config(args.batch_conf)
-        rank = get_rank(args.dist_rank, args.dist_launcher) or 0  # torch.distributed is not up yet
         for mode, cuts in (("train", Path(args.train_cuts)), ("valid", Path(args.valid_cuts))):
             folder = feature_folder(args, mode)
-            if rank == 0:
-                prepare_features(cuts, folder, config)
-            else:
-                wait_for(folder, source_key(cuts, config))
+            make = functools.partial(prepare_features, cuts, folder, config)
+            made_once(make, folder, source_key(cuts, config), args)
         super().main_worker(args)
 
     @classmethod
@@ -134,7 +135,7 @@ class CodecTask(UASTask):
 
     @classmethod
     def build_batches(cls, args: argparse.Namespace, mode: str, epoch: int) -> Iterable[Batch]:
-        """Random crops to train on, fixed ones to validate on."""
+        """Random crops or whole clips to train on, fixed ones to validate on."""
         data = _dataset(
             feature_folder(args, mode),
             decoder_config(args.model_conf),

@@ -110,6 +110,32 @@ def atomic_torch_save() -> Iterator[None]:
         torch.save = original
 
 
+_SCHEDULE_LENGTHS = {
+    "cosineannealingwarmuprestarts": "first_cycle_steps",
+    "onecyclelr": "total_steps",
+    "warmupcosine": "total_steps",
+}
+
+
+def fill_schedule(args: argparse.Namespace, suffix: str = "") -> None:
+    """Give the schedule of optimiser ``suffix`` ("" or "2") the training's length if it has none.
+
+    Raises:
+        UASError: the length is needed, but ``--num_iters_per_epoch`` is not given.
+    """
+    name, conf = getattr(args, f"scheduler{suffix}"), getattr(args, f"scheduler{suffix}_conf")
+    key = _SCHEDULE_LENGTHS.get((name or "").lower())
+    if key is None or key in conf:
+        return
+    steps = args.max_epoch * (args.num_iters_per_epoch or 0)
+    if not steps:
+        raise UASError(f"scheduler{suffix} {name} needs --num_iters_per_epoch")
+    conf = {**conf, key: steps}
+    if conf.get("warmup_steps", 0) >= steps:
+        conf["warmup_steps"] = max(steps // 10, 0)
+    setattr(args, f"scheduler{suffix}_conf", conf)
+
+
 class UASTask(AbsTask):
     """Base of the plugin's tasks. Subclasses add arguments, a model and batches."""
 
@@ -184,20 +210,7 @@ class UASTask(AbsTask):
     @classmethod
     def build_optimizers(cls, args: argparse.Namespace, model: Any) -> list[Any]:
         """ESPnet's optimisers; fills in the length of a one-cycle schedule from the epochs."""
-        steps = args.max_epoch * (args.num_iters_per_epoch or 0)
-        name = (args.scheduler or "").lower()
-        key = {
-            "cosineannealingwarmuprestarts": "first_cycle_steps",
-            "onecyclelr": "total_steps",
-            "warmupcosine": "total_steps",
-        }
-        if name in key and key[name] not in args.scheduler_conf:
-            if not steps:
-                raise UASError(f"scheduler {args.scheduler} needs --num_iters_per_epoch")
-            args.scheduler_conf = {**args.scheduler_conf, key[name]: steps}
-            warmup = args.scheduler_conf.get("warmup_steps", 0)
-            if warmup >= steps:
-                args.scheduler_conf["warmup_steps"] = max(steps // 10, 0)
+        fill_schedule(args)
         if not args.optim_groups:
             return super().build_optimizers(args, model=model)
         groups = param_groups(model.named_parameters(), args.optim_groups)

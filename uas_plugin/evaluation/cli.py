@@ -1,4 +1,7 @@
-"""``uas evaluate``: score responses against annotated cuts; ``uas evaluate tokenizer``: compare."""
+"""``uas evaluate``: score responses against annotated cuts.
+
+``uas evaluate tokenizer`` compares tokenizers, ``uas evaluate reconstruction`` made audio.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,8 @@ def get_parser() -> Parser:
         "Score responses (lines of JSON with id, task and response) against annotated cuts: schema "
         "fields and\nvalid JSON (task uas), word errors (uas, asr), multiple choice (qa). Beside "
         "each figure: chance, majority\nand, where given, a control such as another clip's audio.\n"
-        "`uas evaluate tokenizer --help`: compare tokenizers instead.",
+        "`uas evaluate tokenizer --help`: compare tokenizers instead; "
+        "`uas evaluate reconstruction --help`: made audio.",
         "uas evaluate --cuts data/mini/test/cuts.jsonl.gz --responses uas.none.jsonl "
         "--control uas.shuffled.jsonl",
     )
@@ -60,12 +64,8 @@ def get_tokenizer_parser() -> Parser:
 def tokenizer_main(argv: Sequence[str]) -> None:
     """Print the table of tokenizers, and write its files where asked."""
     args = get_tokenizer_parser().parse_args(argv)
-    from uas_plugin.evaluation.tokenizer import (
-        compare_tokenizers,
-        left_out_text,
-        read_inputs,
-        write_comparison,
-    )
+    from uas_plugin.errors import left_out_text
+    from uas_plugin.evaluation.tokenizer import compare_tokenizers, read_inputs, write_comparison
     from uas_plugin.evaluation.tokenizer_rows import Choices
     from uas_plugin.evaluation.tokenizer_table import comparison_table, plain_text
     from uas_plugin.evaluation.tokenizer_tokens import paper_views
@@ -139,6 +139,11 @@ def main(argv: Sequence[str]) -> None:
     """Print the figures, and write them where asked."""
     if argv and argv[0] == "tokenizer":
         tokenizer_main(argv[1:])
+        return
+    if argv and argv[0] == "reconstruction":
+        from uas_plugin.evaluation.reconstruction.cli import main as reconstruction_main
+
+        reconstruction_main(argv[1:])
         return
     args = get_parser().parse_args(argv)
     from uas_plugin.atomic import write_json

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from uas_plugin.errors import UASError
+from uas_plugin.errors import UASError, left_out_text
 from uas_plugin.evaluation.tokenizer_rows import (
     Choices,
     cluster_fields,
@@ -36,7 +36,6 @@ from uas_plugin.evaluation.tokenizer_tokens import (
 JSON_NAME, PICTURE_NAME = "tokenizers.json", "tokenizers.svg"
 #: k-means behind the codebook of the untrained row (as in the recipe).
 MAX_FRAMES, ITERATIONS = 40_000, 30
-_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -165,13 +164,6 @@ def _usable(
     if left_out:
         logging.warning("%s", left_out_text(left_out, len(clips)))
     return kept, left_out
-
-
-def left_out_text(left_out: Sequence[Mapping[str, str]], total: int) -> str:
-    """How many cuts were left out, and the reasons of the first ten."""
-    shown = "; ".join(row["reason"] for row in left_out[:_NAMED])
-    more = f"; and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
-    return f"{len(left_out)} of {total} cuts left out: {shown}{more}"
 
 
 def _protocol(

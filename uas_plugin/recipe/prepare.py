@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from uas_plugin.config.compose import choices, compose
-from uas_plugin.config.sections import TOKENIZER_SECTIONS, build_sections, to_yaml
+from uas_plugin.config.sections import (
+    TOKENIZER_SECTIONS,
+    build_sections,
+    to_yaml,
+    trains_vocoder,
+)
 from uas_plugin.errors import UASError, suggest
 from uas_plugin.recipe.folders import ROOT, Run, locate
 from uas_plugin.recipe.lock import is_running
@@ -76,6 +81,7 @@ def prepare(
         shards=config["tokenizer"]["dump"]["num_shards"],
         ablations=tuple(Path(name).name for name in ablations),
         pretrained=bool(pretrained),
+        trained_vocoder=trains_vocoder(config),
         **places,
     )
     return run, texts

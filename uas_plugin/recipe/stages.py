@@ -87,16 +87,22 @@ PRETRAINED_STAGES = tuple(_PRETRAINED.get(stage.number, stage) for stage in STAG
 """The stages of a run whose tokenizer is loaded instead of trained."""
 
 
+WITH_VOCODER = replace(STAGES[4], rules=("codec_train", "vocoder_train", "codec_export"))
+"""Stage 5 of a run that trains a vocoder too."""
+
+
 def stages_of(run: Run, chosen: tuple[Stage, ...] = STAGES) -> tuple[Stage, ...]:
     """``chosen`` as this run has them."""
-    if not run.pretrained:
-        return chosen
-    return tuple(PRETRAINED_STAGES[stage.number - 1] for stage in chosen)
+    table = list(PRETRAINED_STAGES if run.pretrained else STAGES)
+    if run.trained_vocoder:
+        table[WITH_VOCODER.number - 1] = WITH_VOCODER
+    return tuple(table[stage.number - 1] for stage in chosen)
 
 
 def stage_of_rule() -> dict[str, Stage]:
-    """Rule name -> its stage, target rules and those of both kinds of runs included."""
-    table = {rule: stage for stage in (*PRETRAINED_STAGES, *STAGES) for rule in stage.rules}
+    """Rule name -> its stage, target rules and those of all kinds of runs included."""
+    kinds = (*PRETRAINED_STAGES, WITH_VOCODER, *STAGES)
+    table = {rule: stage for stage in kinds for rule in stage.rules}
     table.update({f"stage{stage.number}": stage for stage in STAGES})
     return table
 

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from uas_plugin.checkpoint import load_weights
+from uas_plugin.checkpoint import fail_on, load_weights, state_problems
 from uas_plugin.errors import UASError
+from uas_plugin.hub import download
 from uas_plugin.tokenizer.config import TokenizerConfig
 from uas_plugin.tokenizer.encoder import TokenizerEncoder
 from uas_plugin.tokenizer.features import HOP_LENGTH, SAMPLING_RATE
@@ -58,7 +59,6 @@ _RELEASED_CLASSES = ("WhisperVQ", "WhisperLFQ")
 # Bookkeeping of training: a checkpoint may have it or not.
 _BOOKKEEPING = ("codebook_used", "ema_count", "ema_weight", "quantize_updates")
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-_SHOWN = 10
 _LAYER = re.compile(r"layers\.(\d+)\.")
 
 
@@ -70,24 +70,10 @@ def locate(path: str | os.PathLike[str]) -> Path:
     """
     folder = Path(path)
     if not folder.is_dir():
-        folder = _download(os.fspath(path))
+        folder = download(os.fspath(path), ["*.json", "*.safetensors"])
     if not (folder / "config.json").is_file() and (folder / "tokenizer/config.json").is_file():
         return folder / "tokenizer"
     return folder
-
-
-def _download(name: str) -> Path:
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise UASError(f"{name}: there is no such folder")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    # A pattern also matches what lies in sub-folders.
-    try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise UASError(f"{name}: no such folder, and the hub does not give it: {reason}") from None
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -183,21 +169,11 @@ def read_weights(folder: Path, names: Sequence[str] = _WEIGHT_FILES) -> dict[str
                     raise UASError(f"{index}: the shard '{part}' lies outside the folder")
                 if Path(part).suffix != Path(name).suffix:
                     raise UASError(f"{index}: the shard '{part}' is no {Path(name).suffix} file")
-                state.update(_load(folder / part))
+                state.update(load_weights(folder / part))
             return state
         if (folder / name).is_file():
-            return _load(folder / name)
+            return load_weights(folder / name)
     raise UASError(f"{folder} holds no weights: {' or '.join(names)} is missing")
-
-
-def _load(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_weights(path)
-    except FileNotFoundError:
-        raise UASError(f"{path} is missing") from None
-    except Exception as error:  # torch and safetensors have many errors for damaged files
-        reason = str(error).splitlines()[0]
-        raise UASError(f"{path}: the weights cannot be read: {reason}") from None
 
 
 def encoder_state(state: dict[str, Tensor], config: TokenizerConfig) -> dict[str, Tensor]:
@@ -227,18 +203,12 @@ def load_state(model: PreTrainedModel, state: dict[str, Tensor], source: str) ->
         UASError: a key is missing, unknown or of another shape; the first ten are named.
     """
     config, own = model.config, model.state_dict()
-    problems = [f"missing {name}" for name in own if name not in state]
-    problems += [f"unexpected {name}" for name in state if name not in own]
-    problems += [
-        f"{name} has shape {tuple(state[name].shape)}, not {tuple(value.shape)}"
-        for name, value in own.items()
-        if name in state and state[name].shape != value.shape
+    problems = [
+        text
+        for text in state_problems(own, state)
+        if not any(word in text for word in _BOOKKEEPING)
     ]
-    problems = [text for text in problems if not any(word in text for word in _BOOKKEEPING)]
-    if problems:
-        shown = "; ".join(problems[:_SHOWN])
-        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise UASError(f"{source} does not fit {describe(config)}: {shown}{more}")
+    fail_on(problems, f"{source} does not fit {describe(config)}")
     fitting = {
         name: value
         for name, value in state.items()

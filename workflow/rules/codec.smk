@@ -5,6 +5,13 @@ localrules:
     stage5,
 
 
+# A vocoder is told by its options, and by its weights where it has any.
+VOCODER_WEIGHTS = (
+    [f"{E}/codec/export/vocoder.safetensors"] if RUN.trained_vocoder else []
+)
+VOCODER = [f"{C}/vocoder.yaml", *VOCODER_WEIGHTS]
+
+
 rule stage5:
     input:
         f"{E}/codec/export/model.safetensors",
@@ -33,10 +40,14 @@ rule codec_train:
         " --output_dir $EXP/codec --resume true) > {log} 2>&1"
 
 
+# The vocoder's options are an input: another vocoder may be chosen between two runs.
 rule codec_export:
     input:
-        f"{E}/codec/done",
+        config=f"{C}/vocoder.yaml",
+        done=f"{E}/codec/done",
+        vocoder=[f"{E}/vocoder/done"] if RUN.trained_vocoder else [],
     output:
+        VOCODER_WEIGHTS,
         f"{E}/codec/export/model.safetensors",
     log:
         f"{E}/logs/codec_export.log",
@@ -46,8 +57,14 @@ rule codec_export:
     resources:
         mem_mb=2000,
         runtime=10,
+    params:
+        vocoder=(
+            "--vocoder $EXP/vocoder"
+            if RUN.trained_vocoder
+            else f"--config {C}/vocoder.yaml"
+        ),
     shell:
-        "uas_bin codec_export --model $EXP/codec --output_dir $EXP/codec/export"
+        "uas_bin codec_export --model $EXP/codec {params.vocoder} --output_dir $EXP/codec/export"
         " > {log} 2>&1"
 
 
@@ -55,6 +72,7 @@ rule codec_decode:
     input:
         config=f"{C}/codec_decode.yaml",
         codec=f"{E}/codec/export/model.safetensors",
+        vocoder=VOCODER,
         tokens=f"{P}/tokenizer/test/token",
         cuts=cuts("test"),
     output:
@@ -79,6 +97,7 @@ rule codec_decode_tts:
     input:
         config=f"{C}/codec_decode.yaml",
         codec=f"{E}/codec/export/model.safetensors",
+        vocoder=VOCODER,
         tokens=f"{E}/audiollm/decode/test/tts.none.jsonl",
     output:
         f"{E}/codec/decode/tts/wav.scp",
