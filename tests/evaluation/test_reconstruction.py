@@ -164,7 +164,9 @@ def test_pitch_of_identical_audio_is_right_and_noise_is_worse(pitched, name):
 def test_speech_is_what_has_a_transcript(measured, pitched):
     report, _ = measured
     for row in report["rows"]:
-        assert {one["n"] for one in row["figures"].values()} == {5}
+        # The tone is the only clip without words: there is none to shuffle it with.
+        count = 4 if row["name"] == "shuffled recordings" else 5
+        assert {one["n"] for one in row["figures"].values()} == {count}
     assert {row["figures"]["voicing"]["n"] for row in pitched["rows"]} == {4}
     assert report["clips"] == {
         "given": 5, "scored": 5, "speech": 4, "speech_without_judge": [],
@@ -304,6 +306,7 @@ def test_intelligibility_and_quality_fall_with_noise(made, tmp_path, package, me
     assert report["rows"][0]["figures"][metric]["n"] == 4
 
 
+@pytest.mark.slow
 @needs(absent("pocketsphinx"), reason="pocketsphinx is not installed (extra judges)")
 def test_words_are_lost_in_noise(made, tmp_path):
     chosen = some(made, "noisier")

@@ -165,7 +165,7 @@ class _Work:
         self.kept, self.table, self.runner = kept, table, runner
         self.speech = [one for one in kept if one.text]
         self.truth = next(row for row in table if row.name == TRUTH)
-        self.bootstrap = {"resamples": choices.resamples, "seed": choices.seed}
+        self.bootstrap: dict[str, Any] = {"resamples": choices.resamples, "seed": choices.seed}
         self.figures: dict[str, list[Figure]] = {row.name: [] for row in table}
         self.clips: dict[tuple[str, str], dict[str, Any]] = {}
         self.settings: dict[str, list[dict[str, Any]]] = {}
