@@ -306,6 +306,7 @@ def test_intelligibility_and_quality_fall_with_noise(made, tmp_path, package, me
     assert report["rows"][0]["figures"][metric]["n"] == 4
 
 
+@pytest.mark.slow
 @needs(absent("pocketsphinx"), reason="pocketsphinx is not installed (extra judges)")
 def test_words_are_lost_in_noise(made, tmp_path):
     chosen = some(made, "noisier")
