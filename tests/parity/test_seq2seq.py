@@ -92,7 +92,7 @@ def test_greedy_generation(case, key, eos):
     with torch.no_grad():
         encoded = case.encode()
     count = generate["kwargs"]["max_new_tokens"]
-    found = case.model.greedy(encoded, case.start, eos, count)
+    found = case.model.greedy(encoded, [case.start], eos, count)
     for row, stored in zip(found, case.tensors[key].tolist(), strict=True):
         wanted = stored[1:]
         wanted = wanted[: wanted.index(eos)] if eos in wanted else wanted

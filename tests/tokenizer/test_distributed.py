@@ -1,6 +1,7 @@
 """Two processes (gloo) train as one does on the joined batch: weights, codebook, statistics."""
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -89,7 +90,8 @@ def train(rank: int, world: int, settings: dict, port: int, result: str) -> None
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_two_processes_equal_one(name, tmp_path, free_port, tiny):
+def test_two_processes_equal_one(name, tmp_path, free_port, tiny, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2])  # where the processes find this module
     settings = {**tiny, **AUXILIARY, **MODELS[name]}
     one, two = str(tmp_path / "one"), str(tmp_path / "two")
     train(0, 1, settings, 0, one)

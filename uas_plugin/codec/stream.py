@@ -147,6 +147,8 @@ class BlockStream:
         if context is None or count <= context:
             return
         drop = count - context
+        while self._frames(drop) > len(self.mel):  # the rest is still held back
+            drop -= 1
         self.mel = self.mel[self._frames(drop) :]
         self.tokens, self.dropped = self.tokens[drop:], self.dropped + drop
 
