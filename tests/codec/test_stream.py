@@ -27,7 +27,7 @@ def ids_of(count: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 96, count)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.integers(1, 64), st.integers(1, 17), st.integers(1, 40))
 def test_chunks_together_have_the_utterances_length(count, block, context):
     codec = load_codec(GOLDEN)
