@@ -16,6 +16,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "reconstruct": ("uas_plugin.codec.cli:main", "token ids -> audio"),
     "generate": ("uas_plugin.audiollm.cli:main", "audio and text -> the AudioLLM's answer"),
     "schema": ("uas_plugin.schema.cli:main", "check or show UAS JSON"),
+    "qa": ("uas_plugin.qa.cli:main", "annotated cuts -> questions and answers"),
     "evaluate": ("uas_plugin.evaluation.cli:main", "score responses"),
     "report": ("uas_plugin.report.cli:main", "one HTML file of a finished run"),
     "config": ("uas_plugin.config.cli:main", "show the resolved configuration"),
