@@ -35,12 +35,12 @@ def main(argv: Sequence[str]) -> None:
     args = get_parser().parse_args(argv)
     from uas_plugin.data.manifests import load_cuts
     from uas_plugin.progress import progress
-    from uas_plugin.qa.generate import QAOptions
+    from uas_plugin.qa.generate import QuestionOptions
     from uas_plugin.qa.wording import FIELDS
     from uas_plugin.qa.write import write_questions
     from uas_plugin.schema.show import aligned
 
-    options = QAOptions(
+    options = QuestionOptions(
         forms=_names(args.forms),
         fields=_names(args.fields) if args.fields else FIELDS,
         choices=args.choices,

@@ -44,7 +44,7 @@ _CANDIDATES = 32  # values that are tried for one group
 
 
 @dataclass(frozen=True, kw_only=True)
-class QAOptions:
+class QuestionOptions:
     """What to ask.
 
     Attributes:
@@ -166,8 +166,8 @@ class QuestionMaker:
     have held their answer in every wording.
     """
 
-    def __init__(self, options: QAOptions | None = None) -> None:
-        self.options = options or QAOptions()
+    def __init__(self, options: QuestionOptions | None = None) -> None:
+        self.options = options or QuestionOptions()
         self.left_over: Counter[str] = Counter()
         self.unasked: Counter[str] = Counter()
         self._pools: dict[tuple[str, str], _Pool] = {}

@@ -15,7 +15,7 @@ from uas_plugin.data.manifests import custom_of
 from uas_plugin.data.targets import uas_schema
 from uas_plugin.errors import UASError
 from uas_plugin.qa.formats import conversation, mmau_item
-from uas_plugin.qa.generate import Clip, Item, QAOptions, QuestionMaker
+from uas_plugin.qa.generate import Clip, Item, QuestionOptions, QuestionMaker
 from uas_plugin.schema import UnifiedAudioSchema
 
 Unscored = Literal["keep", "drop"]
@@ -75,7 +75,7 @@ def questions(
 def write_questions(
     cuts: Iterable[Any],
     output: str | os.PathLike[str],
-    options: QAOptions | None = None,
+    options: QuestionOptions | None = None,
     *,
     dataset: str = "uas",
     split: str = "test",
@@ -89,7 +89,7 @@ def write_questions(
     Raises:
         UASError: as :func:`questions`, or there is nothing to ask.
     """
-    options = options or QAOptions()
+    options = options or QuestionOptions()
     maker, folder = QuestionMaker(options), Path(output)
     counts: dict[str, Counter[str]] = {form: Counter() for form in options.forms}
     places: dict[str, Counter[int]] = {}
