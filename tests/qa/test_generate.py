@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from uas_plugin.errors import UASError
 from uas_plugin.qa.facts import Fact, facts
-from uas_plugin.qa.generate import FORMS, Clip, Item, QuestionOptions, QuestionMaker
+from uas_plugin.qa.generate import FORMS, Clip, Item, QuestionMaker, QuestionOptions
 from uas_plugin.qa.wording import CLAIMS, FIELDS, STEMS, TRUE_FALSE, contains, overlap
 from uas_plugin.schema import EMOTIONS, UnifiedAudioSchema
 from uas_plugin.schema.text import validate
@@ -76,7 +76,10 @@ def made(known, options: QuestionOptions | None = None) -> tuple[list[Item], Que
 
 sets = st.builds(annotations, st.integers(0, 10**6), st.integers(0, 60))
 options = st.builds(
-    QuestionOptions, choices=st.integers(2, 6), seed=st.integers(0, 9), window=st.sampled_from([12, 4096])
+    QuestionOptions,
+    choices=st.integers(2, 6),
+    seed=st.integers(0, 9),
+    window=st.sampled_from([12, 4096]),
 )
 
 

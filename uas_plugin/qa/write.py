@@ -15,7 +15,7 @@ from uas_plugin.data.manifests import custom_of
 from uas_plugin.data.targets import uas_schema
 from uas_plugin.errors import UASError
 from uas_plugin.qa.formats import conversation, mmau_item
-from uas_plugin.qa.generate import Clip, Item, QuestionOptions, QuestionMaker
+from uas_plugin.qa.generate import Clip, Item, QuestionMaker, QuestionOptions
 from uas_plugin.schema import UnifiedAudioSchema
 
 Unscored = Literal["keep", "drop"]
