@@ -146,11 +146,13 @@ def imported_modules(path: Path) -> set[str]:
 LATER = tuple(
     f"uas_plugin.{room}" for room in ("audiollm", "espnet", "evaluation", "report", "bin")
 )
+QA = "uas_plugin.qa"
 MODELS = ("uas_plugin.tokenizer", "uas_plugin.codec")
 FORBIDDEN = {
-    "schema": ("espnet2", "transformers", "torch", "uas_plugin.data", *MODELS, *LATER),
-    "metrics": ("espnet2", "transformers", "torch", "uas_plugin.data", *MODELS, *LATER),
-    "data": ("espnet2", "transformers", *MODELS, *LATER),
+    "schema": ("espnet2", "transformers", "torch", "uas_plugin.data", QA, *MODELS, *LATER),
+    "metrics": ("espnet2", "transformers", "torch", "uas_plugin.data", QA, *MODELS, *LATER),
+    "data": ("espnet2", "transformers", QA, *MODELS, *LATER),
+    "qa": ("espnet2", "transformers", "torch", *MODELS, *LATER),
     "tokenizer": ("espnet2", *(room for room in LATER if room != "uas_plugin.bin")),
     "codec": ("espnet2", *(room for room in LATER if room != "uas_plugin.bin")),
     "audiollm": ("espnet2", "uas_plugin.espnet", "uas_plugin.evaluation", "uas_plugin.report"),

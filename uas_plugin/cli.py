@@ -18,6 +18,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "codec": ("uas_plugin.codec.convert:main", "convert a released token decoder"),
     "generate": ("uas_plugin.audiollm.cli:main", "audio and text -> the AudioLLM's answer"),
     "schema": ("uas_plugin.schema.cli:main", "check or show UAS JSON"),
+    "qa": ("uas_plugin.qa.cli:main", "annotated cuts -> questions and answers"),
     "evaluate": ("uas_plugin.evaluation.cli:main", "score responses"),
     "report": ("uas_plugin.report.cli:main", "one HTML file of a finished run"),
     "config": ("uas_plugin.config.cli:main", "show the resolved configuration"),

@@ -3,82 +3,14 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_annotations import SOUND, SPEECH, schemas
 
 from uas_plugin import schema
-from uas_plugin.schema import cli
 from uas_plugin.schema.vocabulary import EMOTION_SYNONYMS
-
-SPEECH = (
-    '{"transcription": "turn on", "paralinguistics": {"age": "Adult", "gender": "Female", '
-    '"emotion": "Anger", "accent": null, "prosody": "fast, low", "timbre": "rough"}, '
-    '"nonLinguisticEvents": {"description": null, "discreteEvents": [], '
-    '"continuousEvents": [{"label": "rain", "characteristic": null}]}}'
-)
-SOUND = (
-    '{"transcription": null, "paralinguistics": null, "nonLinguisticEvents": '
-    '{"description": "A dog barks.", "discreteEvents": [{"label": "dog bark", '
-    '"characteristic": "high-pitched"}], "continuousEvents": []}}'
-)
-
-phrases = st.text(min_size=1, max_size=30).filter(
-    lambda text: text.strip() and text.encode("utf-8", "ignore").decode() == text
-)
-maybe = st.none() | phrases
-events = st.lists(st.fixed_dictionaries({"label": phrases, "characteristic": maybe}), max_size=3)
-auditory = st.fixed_dictionaries(
-    {"description": maybe, "discreteEvents": events, "continuousEvents": events}
-)
-vocal = st.fixed_dictionaries(
-    {
-        "age": st.none() | st.sampled_from(schema.AGES),
-        "gender": st.none() | st.sampled_from(schema.GENDERS),
-        "emotion": st.none() | st.sampled_from(schema.EMOTIONS),
-        "accent": maybe,
-        "prosody": maybe,
-        "timbre": maybe,
-    }
-)
-
-
-def in_order(value: dict) -> dict:
-    """Hypothesis may shuffle keys; the canonical text has one order."""
-    keys = ("transcription", "paralinguistics", "nonLinguisticEvents")
-    voice, scene = value["paralinguistics"], value["nonLinguisticEvents"]
-    names = ("age", "gender", "emotion", "accent", "prosody", "timbre")
-    value = dict(value, paralinguistics=voice and {name: voice[name] for name in names})
-    value["nonLinguisticEvents"] = {
-        "description": scene["description"],
-        **{
-            key: [
-                {part: event[part] for part in ("label", "characteristic")} for event in scene[key]
-            ]
-            for key in ("discreteEvents", "continuousEvents")
-        },
-    }
-    return {key: value[key] for key in keys}
-
-
-schemas = st.one_of(
-    st.fixed_dictionaries(
-        {
-            "transcription": phrases,
-            "paralinguistics": st.none() | vocal,
-            "nonLinguisticEvents": auditory,
-        }
-    ),
-    st.fixed_dictionaries(
-        {
-            "transcription": st.none(),
-            "paralinguistics": st.none(),
-            "nonLinguisticEvents": auditory,
-        }
-    ),
-).map(in_order)
 
 
 def split_pieces(text: str) -> tuple[list[str], str]:
@@ -104,7 +36,14 @@ def test_round_trip_is_exact(value: dict) -> None:
     assert schema.repair(text)[0].to_dict().keys() == value.keys()
 
 
-@given(schemas.filter(lambda value: "none" not in json.dumps(value).lower()))
+def without_duplicates(value: dict) -> bool:
+    scene = value["nonLinguisticEvents"]
+    lists = [scene["discreteEvents"], scene["continuousEvents"]]
+    folded = [[" ".join(event["label"].lower().split()) for event in events] for events in lists]
+    return all(len(set(labels)) == len(labels) for labels in folded)
+
+
+@given(schemas.filter(without_duplicates))
 @settings(max_examples=100, deadline=None)
 def test_repair_leaves_valid_text_alone(value: dict) -> None:
     repaired, warnings = schema.repair(json.dumps(value))
@@ -135,11 +74,80 @@ def test_cut_off_text_is_completed(value: dict, data: st.DataObject) -> None:
     assert schema.parse(schema.dumps(repaired)) == repaired
 
 
-def test_cut_off_text_keeps_what_was_written() -> None:
-    repaired, _ = schema.repair(SPEECH[: SPEECH.index('"accent"')])
+@pytest.mark.parametrize(
+    ("end", "voice"),
+    [
+        ('"accent"', {"age": "Adult", "gender": "Female", "emotion": "Anger"}),
+        # Of a word of a vocabulary that broke off: the one it must have been, or nothing.
+        ('ger", "accent"', {"age": "Adult", "gender": "Female", "emotion": "Anger"}),
+        ('dult", "gender"', {"age": "Adult"}),
+        ('", "gender"', {"age": "Adult"}),
+        ('Adult", "gender"', {}),
+        ('"Female"', {"age": "Adult"}),
+        (', "timbre"', {"age": "Adult", "gender": "Female", "emotion": "Anger",
+                        "prosody": "fast, low"}),
+        (' low", "timbre"', {"age": "Adult", "gender": "Female", "emotion": "Anger",
+                             "prosody": "fast,"}),
+    ],
+)  # fmt: skip
+def test_cut_off_text_keeps_what_was_written(end: str, voice: dict) -> None:
+    repaired, warnings = schema.repair(SPEECH[: SPEECH.index(end)])
+    assert "cut-off text completed" in warnings
     assert repaired.transcription == "turn on"
     assert repaired.paralinguistics is not None
-    assert repaired.paralinguistics.emotion == "Anger"
+    found = repaired.paralinguistics.model_dump()
+    assert {key: value for key, value in found.items() if value is not None} == voice
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        SPEECH.replace('"Adult", ', '"Adult" '),  # a comma is missing in the middle
+        SPEECH.replace("[]", "[}"),
+        SPEECH.replace('{"age"', '"age"'),
+        SPEECH.replace("null", "NaN", 1),
+        SPEECH.replace('"fast, low"', '"fast" low"'),
+        SPEECH.replace("null", "nul", 1),
+    ],
+)
+def test_repair_refuses_what_is_broken_in_the_middle(text: str) -> None:
+    with pytest.raises(schema.SchemaError, match="broken|closes nothing"):
+        schema.repair(text)
+
+
+def test_trailing_comma_inside_a_value_stays() -> None:
+    text = SPEECH.replace("turn on", "a,] b,}")
+    repaired, _ = schema.repair(text.replace("}}", ",}}"))
+    assert schema.dumps(repaired) == text
+
+
+def test_older_names_of_keys_are_read() -> None:
+    older = (
+        SPEECH.replace("transcription", "linguistic content")
+        .replace("paralinguistics", "vocal attributes")
+        .replace("nonLinguisticEvents", "auditory scene")
+        .replace("description", "summary")
+        .replace("discreteEvents", "transient events")
+        .replace("continuousEvents", "persistent events")
+    )
+    repaired, warnings = schema.repair(older)
+    assert schema.dumps(repaired) == SPEECH
+    assert len(warnings) == 6
+    with pytest.raises(schema.SchemaError, match="an older name of 'transcription'"):
+        schema.parse(older)
+
+
+def test_events_that_stand_twice_are_merged_or_refused() -> None:
+    one = '{"label": "rain", "characteristic": null}'
+    twice = ", ".join([one, one.replace("rain", "Rain ").replace("null", '"soft"'), one])
+    repaired, warnings = schema.repair(SPEECH.replace(one, twice))
+    assert schema.dumps(repaired) == SPEECH.replace(one, one.replace("null", '"soft"'))
+    path = "nonLinguisticEvents.continuousEvents"
+    assert f"{path}.1.label: merged with {path}.0" in warnings
+    with pytest.raises(schema.SchemaError, match=f"{path}.1.label: 'Rain ' stands in {path}.0"):
+        schema.repair(SPEECH.replace(one, twice), duplicate_events="refuse")
+    with pytest.raises(ValueError, match="merge or refuse"):
+        schema.repair(SPEECH, duplicate_events="keep")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -155,7 +163,7 @@ def test_cut_off_text_keeps_what_was_written() -> None:
         (SPEECH.replace("null", "NaN", 1), "", "NaN"),
         (SPEECH.replace('"accent": null, ', ""), "paralinguistics.accent", "missing"),
         (SPEECH.replace('"accent"', '"acent"'), "paralinguistics.acent", "mean 'accent'"),
-        (SPEECH.replace('"prosody"', '"accent"'), "accent", "twice"),
+        (SPEECH.replace('"prosody"', '"accent"'), "paralinguistics.accent", "twice"),
         (SPEECH.replace("Anger", "anger"), "paralinguistics.emotion", "'anger' is none of"),
         (SPEECH.replace('"Adult"', "3"), "paralinguistics.age", "3 is none of"),
         (SPEECH.replace('"turn on"', "null"), "paralinguistics.age", "transcription is null"),
@@ -279,18 +287,3 @@ def test_targets_are_short_in_pieces() -> None:
         '", "characteristic": "',
         '"}], "continuousEvents": []}}',
     ]
-
-
-def test_command_checks_and_shows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = tmp_path / "rows.jsonl"
-    rows.write_text(json.dumps({"id": "a", "response": SPEECH}) + "\n" + SOUND + "\n")
-    cli.main(["check", str(rows)])
-    assert "2 of 2 valid" in capsys.readouterr().out
-    rows.write_text(json.dumps({"id": "a", "response": SPEECH[:-5]}) + "\n")
-    with pytest.raises(schema.SchemaError.__base__, match="1 of 1"):
-        cli.main(["check", str(rows)])
-    assert f"{rows}:a: not JSON" in capsys.readouterr().err
-    cli.main(["check", "--repair", str(rows)])
-    assert "cut-off text completed" in capsys.readouterr().err
-    cli.main(["show", "--repair", str(rows)])
-    assert '"transcription": "turn on"' in capsys.readouterr().out

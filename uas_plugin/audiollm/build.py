@@ -21,7 +21,6 @@ from uas_plugin.audiollm.chat import (
 )
 from uas_plugin.audiollm.dataset import GroupWriter
 from uas_plugin.audiollm.options import LMDataOptions, TTSOptions
-from uas_plugin.audiollm.questions import collect_labels, cut_items, cut_labels, seeded
 from uas_plugin.audiollm.vocabulary import Vocabulary
 from uas_plugin.data.manifests import custom_of
 from uas_plugin.data.targets import asr_target, uas_target
@@ -34,6 +33,7 @@ from uas_plugin.data.tokens import (
 )
 from uas_plugin.errors import UASError
 from uas_plugin.progress import progress
+from uas_plugin.qa.labels import collect_labels, cut_items, cut_labels, seeded
 
 Items = list[tuple[str, Example]]
 

@@ -14,13 +14,13 @@ from typing import Any
 from uas_plugin.audiollm.vocabulary import Vocabulary
 from uas_plugin.data.text import TextTokenizer
 from uas_plugin.errors import UASError
+from uas_plugin.qa.wording import LETTERS, question_text
 
 Message = Mapping[str, Any]
 TASKS = ("uas", "asr", "qa", "tts")
 ROLES = ("system", "user", "assistant")
 # Pieces of the chat form that the text tokenizer must hold as single pieces.
 CHAT_SYMBOLS = tuple(f"{role}\n" for role in ROLES) + ("\n",)
-LETTERS = "ABCDEFGH"
 
 # Some prompts per task: one is drawn per item in training; the first is used in tests.
 PROMPTS: dict[str, tuple[str, ...]] = {
@@ -69,10 +69,7 @@ def qa_messages(audio: Any | None, question: str, choices: Sequence[str]) -> lis
 
     The answer is the text of an option, not its letter: at small size a letter is not learned.
     """
-    if not 2 <= len(choices) <= len(LETTERS):
-        raise UASError(f"a question needs 2 to {len(LETTERS)} options, not {len(choices)}")
-    options = "\n".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices))
-    return _user(f"{question}\n\n{options}", audio)
+    return _user(question_text(question, choices), audio)
 
 
 def tts_messages(
@@ -86,7 +83,7 @@ def tts_messages(
 
 def prompt_corpus() -> list[str]:
     """The fixed texts of all prompts, for the training of the text tokenizer."""
-    from uas_plugin.audiollm.questions import QUESTIONS
+    from uas_plugin.qa.labels import QUESTIONS
 
     options = [f"{letter}. " for letter in LETTERS[:4]]
     attributes = [f"{name}: " for name in QUESTIONS]

@@ -23,11 +23,11 @@ from uas_plugin.audiollm.chat import (
     uas_messages,
 )
 from uas_plugin.audiollm.options import DecodeOptions
-from uas_plugin.audiollm.questions import cut_items, seeded
 from uas_plugin.data.targets import asr_target
 from uas_plugin.data.tokens import load_token_cuts, read_token_info, read_token_text
 from uas_plugin.errors import UASError
 from uas_plugin.progress import progress
+from uas_plugin.qa.labels import cut_items, seeded
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar, get_type_hints
 
 from uas_plugin.audiollm.chat import TASKS
-from uas_plugin.audiollm.questions import QUESTIONS
 from uas_plugin.errors import UASError, suggest
+from uas_plugin.qa.labels import QUESTIONS
 
 T = TypeVar("T")
 CONTROLS = ("none", "shuffled", "no_audio")

@@ -31,8 +31,8 @@ def get_parser() -> Parser:
 def training_lines(cuts: Iterable[Any], prompt_repeats: int) -> Iterator[str]:
     """Targets and transcripts of ``cuts``, their labels, and the LM's prompts."""
     from uas_plugin.audiollm.chat import prompt_corpus
-    from uas_plugin.audiollm.questions import cut_labels
     from uas_plugin.data.targets import asr_target, uas_target
+    from uas_plugin.qa.labels import cut_labels
 
     for cut in cuts:
         yield uas_target(cut)

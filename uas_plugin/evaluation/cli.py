@@ -1,6 +1,7 @@
 """``uas evaluate``: score responses against annotated cuts.
 
-``uas evaluate tokenizer`` compares tokenizers, ``uas evaluate reconstruction`` made audio.
+``uas evaluate schema`` scores annotations, ``uas evaluate tokenizer`` compares tokenizers, and
+``uas evaluate reconstruction`` made audio.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ def get_parser() -> Parser:
         "Score responses (lines of JSON with id, task and response) against annotated cuts: schema "
         "fields and\nvalid JSON (task uas), word errors (uas, asr), multiple choice (qa). Beside "
         "each figure: chance, majority\nand, where given, a control such as another clip's audio.\n"
-        "`uas evaluate tokenizer --help`: compare tokenizers instead; "
+        "`uas evaluate schema --help`: score two files of annotations instead; "
+        "`uas evaluate tokenizer --help`:\ncompare tokenizers; "
         "`uas evaluate reconstruction --help`: made audio.",
         "uas evaluate --cuts data/mini/test/cuts.jsonl.gz --responses uas.none.jsonl "
         "--control uas.shuffled.jsonl",
@@ -90,6 +92,43 @@ def tokenizer_main(argv: Sequence[str]) -> None:
         write_comparison(comparison, args.output, inputs)
 
 
+def get_schema_parser() -> Parser:
+    """Arguments of ``uas evaluate schema``."""
+    parser = make_parser(
+        "Score UAS JSON against the true one: valid JSON, word errors (Chinese: characters) of the "
+        "transcription,\nfields, event labels (exact and fuzzy F1); with a judge also phrases and "
+        "descriptions. A file is lines of\nannotations, decoding rows or cuts; lines belong "
+        "together by id.",
+        "uas evaluate schema --hyp exp/mini/audiollm/decode/test/uas.none.jsonl "
+        "\\\n    --ref data/mini/test/cuts.jsonl.gz -o scores.json",
+    )
+    parser.prog = "uas evaluate schema"
+    add = parser.add_argument
+    add("--hyp", type=Path, required=True, help="predicted annotations (.jsonl, .gz)")
+    add("--ref", type=Path, required=True, help="true annotations (.jsonl, .gz)")
+    add("-o", "--output", type=Path, help="write all scores as JSON")
+    add("--lang", help="language of all clips (default: of the line; zh by its characters)")
+    add("--repair", action="store_true", help="score invalid JSON as repaired")
+    add("--judge", metavar="MODULE:NAME", help="callable that answers questions (metrics.judge)")
+    return parser
+
+
+def schema_main(argv: Sequence[str]) -> None:
+    """Print the table of two files of annotations, and write the scores where asked."""
+    args = get_schema_parser().parse_args(argv)
+    from uas_plugin.atomic import write_json
+    from uas_plugin.evaluation.schema_pairs import read_pairs
+    from uas_plugin.evaluation.schema_scores import load_judge, score_schemas, score_table
+    from uas_plugin.evaluation.tokenizer_table import plain_text
+
+    asked = load_judge(args.judge) if args.judge else None
+    pairs = read_pairs(args.hyp, args.ref, args.lang)
+    scores = score_schemas(pairs, asked=asked, lenient=args.repair)
+    print(plain_text(score_table(scores)))
+    if args.output:
+        write_json(args.output, {"hyp": str(args.hyp), "ref": str(args.ref), **scores})
+
+
 def _rows(path: Path) -> dict[str, dict[str, Any]]:
     from uas_plugin.evaluation.run_folder import read_responses
 
@@ -137,13 +176,14 @@ def evaluate(
 
 def main(argv: Sequence[str]) -> None:
     """Print the figures, and write them where asked."""
-    if argv and argv[0] == "tokenizer":
-        tokenizer_main(argv[1:])
-        return
     if argv and argv[0] == "reconstruction":
         from uas_plugin.evaluation.reconstruction.cli import main as reconstruction_main
 
         reconstruction_main(argv[1:])
+        return
+    below = {"tokenizer": tokenizer_main, "schema": schema_main}
+    if argv and argv[0] in below:
+        below[argv[0]](argv[1:])
         return
     args = get_parser().parse_args(argv)
     from uas_plugin.atomic import write_json

@@ -90,7 +90,7 @@ def clip_facts(cuts: Sequence[Any], language_field: str | None = None) -> list[C
 
 def _labels(cut: Any) -> dict[str, str]:
     """Labels that may be scored: none of mixtures, whose tokens are those of two sources."""
-    from uas_plugin.audiollm.questions import cut_labels
+    from uas_plugin.qa.labels import cut_labels
 
     custom = (cut.supervisions[0].custom or {}) if cut.supervisions else {}
     if custom.get("kind") == "mix":

@@ -140,6 +140,8 @@ def _field_figure(
         detail={
             "paper_accuracy": result.paper_accuracy,
             "paper_clips": result.paper_clips,
+            "paper_accuracy_all": result.agreement.over_all,
+            "macro_f1": result.macro_f1,
             "per_class": _per_class(labels, result.hits),
         },
         resamples=config.bootstrap_resamples,

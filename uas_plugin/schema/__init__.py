@@ -10,8 +10,9 @@
 
 Keys as in UniAudio-Token (arXiv 2605.31521, section 3.1) and UAS-Audio (arXiv 2604.12506, 2.1).
 A clip without speech has ``transcription`` and ``paralinguistics`` null. :func:`parse` is strict,
-:func:`repair` is for what a model wrote, :func:`dumps` gives the one canonical text of a schema,
-and ``SKELETON_PIECES`` are the fixed parts of that text for a tokenizer.
+:func:`repair` is for what a model wrote, :func:`violations` compares a label with transcript and
+duration, :func:`dumps` gives the one canonical text of a schema, :func:`json_schema` its JSON
+Schema, and ``SKELETON_PIECES`` are the fixed parts of that text for a tokenizer.
 
 The names load on first use, so that importing the package costs nothing.
 """
@@ -22,6 +23,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from uas_plugin.schema.export import json_schema
     from uas_plugin.schema.model import (
         Event,
         NonLinguisticEvents,
@@ -30,10 +32,12 @@ if TYPE_CHECKING:
         UnifiedAudioSchema,
     )
     from uas_plugin.schema.repair import repair
+    from uas_plugin.schema.rules import DurationLimits, violations
     from uas_plugin.schema.text import SKELETON_PIECES, dumps, parse
     from uas_plugin.schema.vocabulary import AGES, EMOTIONS, GENDERS, canonical_emotion
 
 _HOMES = {
+    "export": ("json_schema",),
     "model": (
         "Event",
         "NonLinguisticEvents",
@@ -42,6 +46,7 @@ _HOMES = {
         "UnifiedAudioSchema",
     ),
     "repair": ("repair",),
+    "rules": ("DurationLimits", "violations"),
     "text": ("SKELETON_PIECES", "dumps", "parse"),
     "vocabulary": ("AGES", "EMOTIONS", "GENDERS", "canonical_emotion"),
 }
@@ -52,6 +57,7 @@ __all__ = [
     "EMOTIONS",
     "GENDERS",
     "SKELETON_PIECES",
+    "DurationLimits",
     "Event",
     "NonLinguisticEvents",
     "Paralinguistics",
@@ -59,8 +65,10 @@ __all__ = [
     "UnifiedAudioSchema",
     "canonical_emotion",
     "dumps",
+    "json_schema",
     "parse",
     "repair",
+    "violations",
 ]
 
 

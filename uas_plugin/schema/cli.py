@@ -1,104 +1,147 @@
-"""``uas schema check FILE...`` and ``uas schema show FILE``: look at UAS JSON by hand."""
+"""``uas schema check | show | json``: look at UAS JSON by hand."""
 
 from __future__ import annotations
 
 import json
-import sys
+import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from uas_plugin.errors import UASError
 
+if TYPE_CHECKING:
+    from uas_plugin.schema.files import Annotation
+
 EXAMPLE = """\
 uas schema check exp/mini/audiollm/decode/test/uas.none.jsonl --repair
-uas schema show data/mini/test/cuts.jsonl.gz --limit 3"""
+uas schema check data/mini/test/cuts.jsonl.gz --rules
+uas schema show data/mini/test/cuts.jsonl.gz --limit 3
+uas schema json > uas.schema.json"""
 
 
 def main(argv: Sequence[str]) -> None:
     """Entry point of ``uas schema``."""
     from uas_plugin.bin import make_parser
 
-    parser = make_parser("check or show UAS JSON", EXAMPLE)
-    parser.add_argument("action", choices=("check", "show"))
+    parser = make_parser(
+        "check: a table of files and of what is wrong in them, exit status not 0 if anything is\n"
+        "show: annotations for people\n"
+        "json: the JSON Schema",
+        EXAMPLE,
+    )
+    parser.add_argument("action", choices=("check", "show", "json"))
     parser.add_argument(
         "files",
-        nargs="+",
+        nargs="*",
         type=Path,
         metavar="FILE",
         help="one JSON object (.json), lines of them, decoding rows, or cuts (.jsonl, .gz)",
     )
-    parser.add_argument("--repair", action="store_true", help="read leniently, print the warnings")
-    parser.add_argument("--limit", type=int, default=10, help="how many `show` prints")
-    arguments = parser.parse_args(argv)
-    if arguments.action == "check":
-        _check(arguments.files, lenient=arguments.repair)
-    else:
-        _show(arguments.files, lenient=arguments.repair, limit=arguments.limit)
+    add = parser.add_argument
+    add("--repair", action="store_true", help="read leniently; what was mended is counted")
+    add("--duplicates", choices=("merge", "refuse"), default="merge",
+        help="events of one label in one list, with --repair (default: merge)")  # fmt: skip
+    add("--rules", action="store_true", help="check: compare with transcript and duration of cuts")
+    add("--limit", type=int, help="problems that `check` prints (default: 20; 0: all), "
+        "annotations that `show` prints (default: 1)")  # fmt: skip
+    add("--id", help="show: the annotation of this clip")
+    add("--plain", action="store_true", help="json: without rules and bounds, for servers")
+    # Intermixed, as an option between `check` and the files would end the list of files.
+    args = parser.parse_intermixed_args(argv)
+    if (args.action == "json") == bool(args.files):
+        parser.error("check and show need a FILE, json takes none.")
+    {"check": _check, "show": _show, "json": _json}[args.action](args)
 
 
-def read_items(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield (where it stands, its text) for each schema in a file.
-
-    Lines may be the object itself, a decoding row (``response``), or a Lhotse cut
-    (``supervisions[0].custom.uas``).
-    """
-    from uas_plugin.atomic import read_jsonl
-
-    if not path.is_file():
-        raise UASError(f"{path}: no such file")
-    if path.suffix == ".json":
-        yield str(path), path.read_text(encoding="utf-8")
-        return
-    try:
-        for number, row in enumerate(read_jsonl(path), 1):
-            name = row.get("id", number) if isinstance(row, dict) else number
-            yield f"{path}:{name}", _text_of(row)
-    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
-        raise UASError(f"{path}: cannot be read as JSON lines: {error}") from None
-
-
-def _text_of(row: Any) -> str:
-    if isinstance(row, dict):
-        if isinstance(row.get("response"), str):
-            return row["response"]
-        if row.get("supervisions"):
-            return json.dumps(row["supervisions"][0].get("custom", {}).get("uas"))
-    return json.dumps(row, ensure_ascii=False)
-
-
-def _read(text: str, lenient: bool) -> tuple[Any, list[str]]:
+def _read(item: Annotation, args: Any) -> tuple[Any, list[str]]:
     from uas_plugin import schema
 
-    return schema.repair(text) if lenient else (schema.parse(text), [])
+    if args.repair:
+        return schema.repair(item.text, duplicate_events=args.duplicates)
+    return schema.parse(item.text), []
 
 
-def _check(files: Sequence[Path], lenient: bool) -> None:
+def _problems(item: Annotation, args: Any) -> Iterator[tuple[str, str, str]]:
+    """(kind, field, reason) of each: an error, or a warning of what was mended."""
+    from uas_plugin.schema import SchemaError, violations
+
+    try:
+        schema, warnings = _read(item, args)
+    except SchemaError as error:
+        yield "error", error.field, error.reason
+        return
+    for warning in warnings:
+        field, mark, reason = warning.partition(": ")
+        yield ("mended", field, reason) if mark else ("mended", "", warning)
+    if args.rules:
+        for error in violations(schema, transcript=item.transcript, duration=item.duration):
+            yield "error", error.field, error.reason
+
+
+def _check(args: Any) -> None:
+    from uas_plugin.schema.files import read_annotations
+    from uas_plugin.schema.show import aligned
+
+    limit = 20 if args.limit is None else args.limit
+    table, shown, hidden = [], [], 0
+    fields: Counter[tuple[str, str]] = Counter()
+    for path in args.files:
+        counts = Counter[str]()
+        for item in read_annotations(path):
+            found = list(_problems(item, args))
+            kinds = {kind for kind, _, _ in found}
+            counts["error" if "error" in kinds else "mended" if kinds else "valid"] += 1
+            fields.update({(kind, field or "(text)") for kind, field, _ in found})
+            for kind, field, reason in found:
+                if limit == 0 or len(shown) < limit:
+                    shown.append((item.where, kind, field or "(text)", reason))
+                else:
+                    hidden += 1
+        total = sum(counts.values())
+        table.append((str(path), total, counts["valid"], counts["mended"], counts["error"]))
+    if shown:
+        print(aligned(("where", "kind", "field", "reason"), shown))
+        print(f"... and {hidden} more (--limit 0 prints all)\n" if hidden else "")
+        rows = [(field, kind, count) for (kind, field), count in sorted(fields.items())]
+        print(aligned(("field", "kind", "annotations"), rows) + "\n")
+    print(aligned(("file", "annotations", "valid", "mended", "invalid"), table))
+    total, bad = sum(row[1] for row in table), sum(row[4] for row in table)
+    empty = [row[0] for row in table if not row[1]]
+    if bad or empty:
+        raise UASError(
+            f"{bad} of {total} annotations are invalid" if bad else f"{empty[0]}: no annotation"
+        )
+
+
+def _show(args: Any) -> None:
     from uas_plugin.schema import SchemaError
+    from uas_plugin.schema.files import read_annotations
+    from uas_plugin.schema.show import render
 
-    total = bad = 0
-    for path in files:
-        for where, text in read_items(path):
-            total += 1
-            try:
-                warnings = _read(text, lenient)[1]
-            except SchemaError as error:
-                bad += 1
-                print(f"{where}: {error}", file=sys.stderr)
-                continue
-            for warning in warnings:
-                print(f"{where}: warning: {warning}", file=sys.stderr)
-    print(f"{total - bad} of {total} valid")
-    if bad or not total:
-        raise UASError(f"{bad} of {total} are no valid schema" if total else "nothing to check")
-
-
-def _show(files: Sequence[Path], lenient: bool, limit: int) -> None:
+    limit = 1 if args.limit is None else args.limit
+    width = shutil.get_terminal_size((100, 24)).columns
     shown = 0
-    for path in files:
-        for where, text in read_items(path):
+    for path in args.files:
+        for item in read_annotations(path):
+            if args.id is not None and item.id != args.id:
+                continue
+            try:
+                schema, warnings = _read(item, args)
+            except SchemaError as error:
+                raise UASError(f"{item.where}: {error}") from None
+            print("\n" * bool(shown) + f"# {item.where}\n{render(schema, width)}")
+            for warning in warnings:
+                print(f"mended: {warning}")
+            shown += 1
             if shown == limit:
                 return
-            shown += 1
-            schema, _ = _read(text, lenient)
-            print(f"# {where}\n{json.dumps(schema.to_dict(), indent=2, ensure_ascii=False)}")
+    if not shown:
+        raise UASError(f"no annotation of clip '{args.id}'" if args.id else "no annotation found")
+
+
+def _json(args: Any) -> None:
+    from uas_plugin.schema import json_schema
+
+    print(json.dumps(json_schema(rules=not args.plain), indent=2))

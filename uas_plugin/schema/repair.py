@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 from uas_plugin.schema.model import (
     MAX_EVENTS,
@@ -13,149 +12,83 @@ from uas_plugin.schema.model import (
     SchemaError,
     UnifiedAudioSchema,
 )
-from uas_plugin.schema.text import MAX_DEPTH, MAX_TEXT, nesting, validate
+from uas_plugin.schema.salvage import CUT, find_object
+from uas_plugin.schema.text import validate
 from uas_plugin.schema.vocabulary import (
     AGE_SYNONYMS,
     AGES,
     EMOTIONS,
     GENDER_SYNONYMS,
     GENDERS,
+    OLDER_KEYS,
     canonical_emotion,
+    fold,
 )
 
-_FENCE = re.compile(r"```[a-zA-Z]*\s*\n?(.*?)(?:```|\Z)", re.DOTALL)
-_TRAILING_COMMA = re.compile(r",(\s*[}\]])")
 _NOTHING = {"", "null", "none", "n/a", "na", "unknown", "nil"}
 _TOP = ("transcription", "paralinguistics", "nonLinguisticEvents")
 _VOCAL = ("age", "gender", "emotion", "accent", "prosody", "timbre")
 _AUDITORY = ("description", "discreteEvents", "continuousEvents")
 
+Duplicates = Literal["merge", "refuse"]
 
-def repair(text: str) -> tuple[UnifiedAudioSchema, list[str]]:
-    """Read a schema from untidy text; each liberty taken is one warning.
 
-    Mended: code fences and words around the object, a cut-off end, trailing commas, spelling of
-    keys and closed words, synonyms of emotions (unknown ones become Neutral), missing keys (null or
-    empty), unknown keys (dropped), vocal attributes without speech (dropped), long values (cut).
+def repair(
+    text: str, *, duplicate_events: Duplicates = "merge"
+) -> tuple[UnifiedAudioSchema, list[str]]:
+    """Read a schema from untidy text; each liberty taken is one warning, ``field: reason``.
+
+    Mended: code fences and words around the object, a cut-off end (where that is unambiguous),
+    trailing commas, spelling and older names of keys, spelling of closed words, synonyms of
+    emotions (unknown ones become Neutral; of a word that was cut off the one that it must have
+    been, else null), missing keys (null or empty), unknown keys (dropped), vocal attributes without
+    speech (dropped), long values (cut), several events of one label in one list.
+
+    Args:
+        text: what was written.
+        duplicate_events: events whose labels differ at most in case and spaces are merged (their
+            characteristics joined), or are an error.
 
     Returns:
         the schema and the warnings; no warning means that the text was valid as it stood, up to
         white space.
     Raises:
-        SchemaError: there is no JSON object in the text, or none of the schema's keys in it.
+        SchemaError: there is no JSON object in the text, it is broken in its middle, it has none of
+            the schema's keys, or an event stands twice and must not.
     """
     if not isinstance(text, str):
         raise SchemaError("", f"expected text, got {type(text).__name__}")
+    if duplicate_events not in ("merge", "refuse"):
+        raise ValueError(f"duplicate_events is merge or refuse, not {duplicate_events!r}")
     warnings: list[str] = []
-    if len(text) > MAX_TEXT:
-        warnings.append(f"text cut after {MAX_TEXT} characters")
-        text = text[:MAX_TEXT]
-    value = _find_object(text, warnings)
-    value = _known_keys(value, _TOP, "", warnings)
+    value = _known_keys(find_object(text, warnings), _TOP, "", warnings)
     if not any(key in value for key in _TOP):
         raise SchemaError("", "the object has none of the keys " + ", ".join(_TOP))
-    return validate(_mend(value, warnings)), warnings
-
-
-def _find_object(text: str, warnings: list[str]) -> dict[str, Any]:
-    fenced = _FENCE.search(text)
-    if fenced and "{" in fenced.group(1):
-        warnings.append("code fence removed")
-        text = fenced.group(1)
-    start = text.find("{")
-    if start < 0:
-        raise SchemaError("", "no JSON object in the text")
-    if text[:start].strip():
-        warnings.append("text before the object dropped")
-    text = text[start:]
-    if nesting(text) > MAX_DEPTH:
-        raise SchemaError("", f"brackets are nested deeper than {MAX_DEPTH}")
-    decoder = json.JSONDecoder(strict=False)
-    try:
-        value, end = decoder.raw_decode(text)
-    except ValueError:
-        value, note = _decode_broken(text, decoder)
-        warnings.append(note)
-    else:
-        if text[end:].strip():
-            warnings.append("text after the object dropped")
-    if not isinstance(value, dict):
-        raise SchemaError("", f"expected a JSON object, got {type(value).__name__}")
-    return value
-
-
-def _decode_broken(text: str, decoder: json.JSONDecoder) -> tuple[Any, str]:
-    """Drop trailing commas; else close the open brackets at the last place where that parses."""
-    tidy = _TRAILING_COMMA.sub(r"\1", text)
-    try:
-        return decoder.raw_decode(tidy)[0], "trailing comma removed"
-    except ValueError:
-        pass
-    for candidate in _completions(text):
-        try:
-            return decoder.raw_decode(candidate)[0], "cut-off text completed"
-        except ValueError:
-            continue
-    raise SchemaError("", "the JSON object is broken beyond repair")
-
-
-def _completions(text: str) -> list[str]:
-    """The text closed, then its prefixes up to each comma, colon or bracket, longest first."""
-    stack: list[str] = []
-    cuts: list[tuple[int, str]] = []
-    inside = escaped = False
-    for index, character in enumerate(text):
-        if inside:
-            if escaped:
-                escaped = False
-            elif character == "\\":
-                escaped = True
-            elif character == '"':
-                inside = False
-            continue
-        if character == '"':
-            inside = True
-        elif character in "{[":
-            stack.append("}" if character == "{" else "]")
-            cuts.append((index + 1, "".join(reversed(stack))))
-        elif character in "}]":
-            if stack:
-                stack.pop()
-            cuts.append((index + 1, "".join(reversed(stack))))
-        elif character == ":":
-            cuts.append((index + 1, "null" + "".join(reversed(stack))))
-        elif character == ",":
-            cuts.append((index, "".join(reversed(stack))))
-    closing = "".join(reversed(stack))
-    whole = text[:-1] if escaped else text
-    ends = [whole + '"' + closing] if inside else [whole + closing, whole + "null" + closing]
-    # A parse costs time linear in the text, and the damage of a cut is near its end.
-    return ends + [text[:at] + close for at, close in reversed(cuts[-32:])]
-
-
-def _fold(key: str) -> str:
-    return re.sub(r"[^a-z]", "", key.lower())
+    return validate(_mend(value, warnings, duplicate_events)), warnings
 
 
 def _known_keys(
     value: dict[str, Any], known: tuple[str, ...], path: str, warnings: list[str]
 ) -> dict[str, Any]:
-    by_fold = {_fold(key): key for key in known}
+    by_fold = {old: key for old, key in OLDER_KEYS.items() if key in known}
+    by_fold |= {fold(key): key for key in known}
     result: dict[str, Any] = {}
     for key, item in value.items():
-        name = by_fold.get(_fold(str(key)))
+        name = by_fold.get(fold(str(key)))
         if name is None:
-            warnings.append(f"{path}{key}: unknown key dropped")
+            warnings.append(f"{path}{key[:40]}: unknown key dropped")
         elif name in result:
-            warnings.append(f"{path}{key}: second value dropped")
+            warnings.append(f"{path}{key[:40]}: second value dropped")
         else:
             if name != key:
-                warnings.append(f"{path}{key}: key read as {name}")
+                warnings.append(f"{path}{key[:40]}: key read as {name}")
             result[name] = item
     return result
 
 
-def _mend(value: dict[str, Any], warnings: list[str]) -> dict[str, Any]:
+def _mend(
+    value: dict[str, Any], warnings: list[str], duplicate_events: Duplicates
+) -> dict[str, Any]:
     for key in _TOP:
         if key not in value:
             warnings.append(f"{key}: missing")
@@ -170,7 +103,9 @@ def _mend(value: dict[str, Any], warnings: list[str]) -> dict[str, Any]:
     return {
         "transcription": transcription,
         "paralinguistics": vocal,
-        "nonLinguisticEvents": _mend_events(value.get("nonLinguisticEvents"), warnings),
+        "nonLinguisticEvents": _mend_events(
+            value.get("nonLinguisticEvents"), warnings, duplicate_events
+        ),
     }
 
 
@@ -191,45 +126,60 @@ def _mend_vocal(value: Any, warnings: list[str]) -> dict[str, Any] | None:
     section = _section(value, "paralinguistics", _VOCAL, warnings)
     if section is None:
         return None
-    result = {key: _phrase(section.get(key), f"paralinguistics.{key}", warnings) for key in _VOCAL}
-    result["age"] = _word(result["age"], "age", AGES, AGE_SYNONYMS, warnings)
-    result["gender"] = _word(result["gender"], "gender", GENDERS, GENDER_SYNONYMS, warnings)
-    word = result["emotion"]
-    if word is not None and word not in EMOTIONS:
-        result["emotion"] = canonical_emotion(word) or "Neutral"
-        warnings.append(f"paralinguistics.emotion: '{word[:40]}' read as {result['emotion']}")
+    closed = {
+        "age": (AGES, AGE_SYNONYMS.get, None),
+        "gender": (GENDERS, GENDER_SYNONYMS.get, None),
+        "emotion": (EMOTIONS, canonical_emotion, "Neutral"),
+    }
+    result: dict[str, Any] = {}
+    for key in _VOCAL:
+        if key in closed:
+            result[key] = _word(section.get(key), f"paralinguistics.{key}", warnings, *closed[key])
+        else:
+            result[key] = _phrase(section.get(key), f"paralinguistics.{key}", warnings)
     return result
 
 
 def _word(
-    word: str | None,
-    key: str,
-    known: tuple[str, ...],
-    synonyms: dict[str, str],
+    value: Any,
+    path: str,
     warnings: list[str],
+    known: tuple[str, ...],
+    synonym: Callable[[str], str | None],
+    otherwise: str | None,
 ) -> str | None:
-    if word is None or word in known:
+    """A word of the vocabulary ``known``, by spelling or synonym; ``otherwise`` if it is none."""
+    begun = isinstance(value, str) and value.endswith(CUT)
+    word = _phrase(value, path, warnings)
+    if word is None or (word in known and not begun):
         return word
-    found = synonyms.get(word.strip().lower())
-    warnings.append(f"paralinguistics.{key}: '{word[:40]}' read as {found or 'null'}")
+    plain = word.strip().lower()
+    if begun:
+        fitting = [name for name in known if name.lower().startswith(plain)]
+        found = fitting[0] if len(fitting) == 1 else None
+    else:
+        found = synonym(plain) or otherwise
+    warnings.append(f"{path}: '{word[:40]}' read as {found or 'null'}")
     return found
 
 
-def _mend_events(value: Any, warnings: list[str]) -> dict[str, Any]:
+def _mend_events(value: Any, warnings: list[str], duplicates: Duplicates) -> dict[str, Any]:
     name = "nonLinguisticEvents"
     if value is None:
         warnings.append(f"{name}: null read as no events")
     section = _section(value, name, _AUDITORY, warnings) or {}
-    return {
-        "description": _phrase(section.get("description"), f"{name}.description", warnings),
-        "discreteEvents": _event_list(section.get("discreteEvents"), "discreteEvents", warnings),
-        "continuousEvents": _event_list(
-            section.get("continuousEvents"), "continuousEvents", warnings
-        ),
+    result: dict[str, Any] = {
+        "description": _phrase(section.get("description"), f"{name}.description", warnings)
     }
+    for key in ("discreteEvents", "continuousEvents"):
+        path = f"{name}.{key}"
+        found = _event_list(section.get(key), path, warnings)
+        result[key] = _merged(found, path, warnings, duplicates)
+    return result
 
 
-def _event_list(value: Any, name: str, warnings: list[str]) -> list[dict[str, Any]]:
+def _event_list(value: Any, name: str, warnings: list[str]) -> list[tuple[int, dict[str, Any]]]:
+    """The events and where they stood."""
     if value is None:
         return []
     if not isinstance(value, list):
@@ -249,8 +199,31 @@ def _event_list(value: Any, name: str, warnings: list[str]) -> list[dict[str, An
             warnings.append(f"{path}: event without a label dropped")
             continue
         characteristic = _phrase(item.get("characteristic"), f"{path}.characteristic", warnings)
-        events.append({"label": label, "characteristic": characteristic})
+        events.append((index, {"label": label, "characteristic": characteristic}))
     return events
+
+
+def _merged(
+    events: list[tuple[int, dict[str, Any]]],
+    name: str,
+    warnings: list[str],
+    duplicates: Duplicates,
+) -> list[dict[str, Any]]:
+    """One event a label; characteristics that differ are joined."""
+    result: dict[str, tuple[int, dict[str, Any]]] = {}
+    for index, event in events:
+        first, kept = result.setdefault(" ".join(event["label"].lower().split()), (index, event))
+        if kept is event:
+            continue
+        path = f"{name}.{index}.label"
+        if duplicates == "refuse":
+            raise SchemaError(path, f"'{event['label'][:40]}' stands in {name}.{first} already")
+        warnings.append(f"{path}: merged with {name}.{first}")
+        parts = [e["characteristic"] for e in (kept, event) if e["characteristic"]]
+        if parts:
+            joined = "; ".join(dict.fromkeys(parts))
+            kept["characteristic"] = joined if len(joined) <= MAX_PHRASE else parts[0]
+    return [event for _, event in result.values()]
 
 
 def _phrase(value: Any, path: str, warnings: list[str], limit: int = MAX_PHRASE) -> str | None:
@@ -264,6 +237,9 @@ def _phrase(value: Any, path: str, warnings: list[str], limit: int = MAX_PHRASE)
     if not isinstance(text, str):
         warnings.append(f"{path}: number read as text")
         text = str(text)
+    elif text.endswith(CUT):
+        warnings.append(f"{path}: the text breaks off here")
+        text = text.removesuffix(CUT)
     clean = text.encode("utf-8", "ignore").decode("utf-8")
     if clean != text:
         warnings.append(f"{path}: unpaired surrogate dropped")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,10 +16,14 @@ from uas_plugin.schema.model import (
     SchemaError,
     UnifiedAudioSchema,
 )
-from uas_plugin.schema.vocabulary import AGES, EMOTIONS, GENDERS
+from uas_plugin.schema.vocabulary import AGES, EMOTIONS, GENDERS, OLDER_KEYS, fold
 
 MAX_TEXT = 262_144  # characters
 MAX_DEPTH = 8  # the schema itself needs 4
+
+STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+"""Pattern of a whole JSON string; it never looks back, so its time is linear."""
+_BRACKETS = re.compile(STRING + r'|["{}\[\]]', re.DOTALL)
 
 
 def dumps(schema: UnifiedAudioSchema) -> str:
@@ -45,11 +50,14 @@ def load_json(text: str) -> Any:
     if nesting(text) > MAX_DEPTH:
         raise SchemaError("", f"brackets are nested deeper than {MAX_DEPTH}")
     try:
-        return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+        value = json.loads(text, object_pairs_hook=_collect, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
         raise SchemaError("", f"not JSON: {error.msg} at character {error.pos}") from None
     except ValueError as error:  # such as an integer of thousands of digits
         raise SchemaError("", f"not JSON: {error}") from None
+    if isinstance(value, (dict, list)):
+        _refuse_repeated(value)
+    return value
 
 
 def validate(value: Any) -> UnifiedAudioSchema:
@@ -67,34 +75,51 @@ def validate(value: Any) -> UnifiedAudioSchema:
 
 
 def nesting(text: str) -> int:
-    """The deepest nesting of brackets outside strings (the decoder itself recurses)."""
+    """The deepest nesting of brackets outside strings (the decoder itself recurses).
+
+    A bracket that closes nothing does not count: a decoder stops there, and a text of closing
+    brackets must not hide as many opening ones.
+    """
     depth = deepest = 0
-    inside = escaped = False
-    for character in text:
-        if inside:
-            if escaped:
-                escaped = False
-            elif character == "\\":
-                escaped = True
-            elif character == '"':
-                inside = False
-        elif character == '"':
-            inside = True
-        elif character in "[{":
+    for match in _BRACKETS.finditer(text):
+        mark = match.group()
+        if mark in ("{", "["):
             depth += 1
             deepest = max(deepest, depth)
-        elif character in "]}":
-            depth -= 1
+        elif mark in ("}", "]"):
+            depth = max(depth - 1, 0)
+        elif mark == '"':  # the rest is a string without end
+            break
     return deepest
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in result:
-            raise SchemaError(key, "the key stands twice in one object")
-        result[key] = value
-    return result
+class _Repeated(dict):
+    """An object in which the key ``key`` stands twice."""
+
+    key = ""
+
+
+def _collect(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = dict(pairs)
+    if len(result) == len(pairs):
+        return result
+    # The path is not known yet: the decoder works from the inside.
+    repeated, seen = _Repeated(result), set()
+    for key, _ in pairs:
+        if key in seen:
+            repeated.key = key
+            break
+        seen.add(key)
+    return repeated
+
+
+def _refuse_repeated(value: Any, path: tuple[str, ...] = ()) -> None:
+    if isinstance(value, _Repeated):
+        raise SchemaError(".".join([*path, value.key]), "the key stands twice in one object")
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, item in items:
+        if isinstance(item, (dict, list)):
+            _refuse_repeated(item, (*path, str(key)))
 
 
 def _no_constant(name: str) -> Any:
@@ -115,7 +140,10 @@ def _schema_error(error: ValidationError) -> SchemaError:
     if kind == "extra_forbidden":
         models = (UnifiedAudioSchema, Paralinguistics, NonLinguisticEvents, Event)
         known = [key for model in models for key in _keys(model)]
-        return SchemaError(path, "unknown key." + suggest(str(first["loc"][-1]), known))
+        name = str(first["loc"][-1])
+        if (current := OLDER_KEYS.get(fold(name))) is not None:
+            return SchemaError(path, f"an older name of '{current}', which repair() reads")
+        return SchemaError(path, "unknown key." + suggest(name, known))
     if kind == "missing":
         return SchemaError(path, "the key is missing")
     if kind == "literal_error":

@@ -1,6 +1,8 @@
-"""Closed vocabularies of the schema, and the words that stand for the seven emotions."""
+"""Closed vocabularies of the schema, the words that stand for them, and older names of keys."""
 
 from __future__ import annotations
+
+import re
 
 AGES = ("Child", "Adult", "Elderly")
 GENDERS = ("Female", "Male")
@@ -42,3 +44,20 @@ def canonical_emotion(word: str) -> str | None:
     ('Neutral', 'Anger', None)
     """
     return EMOTION_SYNONYMS.get(word.strip().lower())
+
+
+def fold(key: str) -> str:
+    """A key without case, spaces and marks: what makes ``Discrete Events`` ``discreteEvents``."""
+    return re.sub(r"[^a-z]", "", key.lower())
+
+
+#: Folded names under which the UniAudio-Token paper speaks of the same parts -> the key of today.
+OLDER_KEYS: dict[str, str] = {
+    "linguisticcontent": "transcription",
+    "content": "transcription",
+    "vocalattributes": "paralinguistics",
+    "auditoryscene": "nonLinguisticEvents",
+    "summary": "description",
+    "transientevents": "discreteEvents",
+    "persistentevents": "continuousEvents",
+}

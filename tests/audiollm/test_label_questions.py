@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from uas_plugin.audiollm.questions import cut_items, make_item
 from uas_plugin.data.manifests import load_cuts
+from uas_plugin.qa.labels import cut_items, make_item
 
 CLASSES = ["bell", "dog", "rain", "siren", "wind", "door"]
 

@@ -1,4 +1,10 @@
-"""Multiple-choice questions made from labels (UAS-QA in small, arXiv 2604.12506 section 2.3)."""
+"""Multiple-choice questions about the classes of a clip, one clip at a time (the recipes' QA).
+
+Made from ``custom["labels"]`` and the classes of the training set, so that a clip has the same
+questions in whatever set it stands. The options are drawn evenly: a reader who knows how often each
+class is right may be above chance, which is why scores have that reader beside them.
+:mod:`uas_plugin.qa.generate` makes questions of which the text gives nothing away.
+"""
 
 from __future__ import annotations
 
