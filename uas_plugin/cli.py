@@ -15,6 +15,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "tokenize": ("uas_plugin.tokenizer.cli:main", "audio files or cuts -> token ids"),
     "reconstruct": ("uas_plugin.codec.cli:main", "token ids -> audio"),
     "generate": ("uas_plugin.audiollm.cli:main", "audio and text -> the AudioLLM's answer"),
+    "annotate": ("uas_plugin.annotate.cli:main", "audio, captions -> UAS JSON through a server"),
     "schema": ("uas_plugin.schema.cli:main", "check or show UAS JSON"),
     "evaluate": ("uas_plugin.evaluation.cli:main", "score responses"),
     "report": ("uas_plugin.report.cli:main", "one HTML file of a finished run"),
