@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -78,6 +78,12 @@ def kit(served: Served) -> SimpleNamespace:
         rejected=rejected,
         served=served,
     )
+
+
+@pytest.fixture(name="make_cuts")
+def make_cuts_() -> Callable[..., Path]:
+    """``make_cuts`` of this file."""
+    return make_cuts
 
 
 def make_cuts(path: Path, captions: Sequence[str | None], audio: Path | None = None) -> Path:

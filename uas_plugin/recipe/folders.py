@@ -37,6 +37,7 @@ class Run:
         shards: parts that a set's token dump is cut into.
         ablations: tokenizer variants of the configuration.
         pretrained: whether the tokenizer is loaded instead of trained.
+        annotate: sets whose labels come from a language model.
     """
 
     recipe: str
@@ -52,6 +53,7 @@ class Run:
     shards: int = 1
     ablations: tuple[str, ...] = ()
     pretrained: bool = False
+    annotate: tuple[str, ...] = ()
 
     @property
     def conf(self) -> Path:

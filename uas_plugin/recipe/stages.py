@@ -87,16 +87,24 @@ PRETRAINED_STAGES = tuple(_PRETRAINED.get(stage.number, stage) for stage in STAG
 """The stages of a run whose tokenizer is loaded instead of trained."""
 
 
+def _annotated(sets: tuple[str, ...]) -> Stage:
+    """Stage 1 of a run that labels these sets through a server."""
+    made = (f"{{data}}/annotated/{name}/cuts.jsonl.gz" for name in sets)
+    return replace(STAGES[0], rules=("data", "annotate"), makes=(*STAGES[0].makes, *made))
+
+
 def stages_of(run: Run, chosen: tuple[Stage, ...] = STAGES) -> tuple[Stage, ...]:
     """``chosen`` as this run has them."""
-    if not run.pretrained:
-        return chosen
-    return tuple(PRETRAINED_STAGES[stage.number - 1] for stage in chosen)
+    stages = PRETRAINED_STAGES if run.pretrained else STAGES
+    if run.annotate:
+        stages = (_annotated(run.annotate), *stages[1:])
+    return tuple(stages[stage.number - 1] for stage in chosen)
 
 
 def stage_of_rule() -> dict[str, Stage]:
     """Rule name -> its stage, target rules and those of both kinds of runs included."""
     table = {rule: stage for stage in (*PRETRAINED_STAGES, *STAGES) for rule in stage.rules}
+    table["annotate"] = STAGES[0]
     table.update({f"stage{stage.number}": stage for stage in STAGES})
     return table
 
