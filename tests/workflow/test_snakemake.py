@@ -147,9 +147,7 @@ def test_dry_run_with_annotation(tmp_path: Path) -> None:
         rule for stage in STAGES for rule in stage.rules if "ablation" not in rule
     }
     labelled = f"{tmp_path}/data/mini/annotated/train"
-    assert re.search(
-        rf"uas_bin annotate --config \S+/annotate.yaml --cuts \S+ --output_dir", output
-    )
+    assert re.search(r"uas_bin annotate --config \S+/annotate.yaml --cuts \S+ --output_dir", output)
     for command in ("text_train", "tokenizer_train", "tokenizer_dump"):
         found = re.findall(rf"uas_bin {command} [^;&>]*", output)
         assert any(f"{labelled}/cuts.jsonl.gz" in words for words in found), command
