@@ -38,7 +38,7 @@ def label(text: str) -> str:
     voice = {"age": "Adult", "gender": "Male" if " man" in caption else "Female"}
     voice |= {"emotion": "Bliss" if name == "bad_emotion" else emotion}
     voice |= {"accent": None, "prosody": None, "timbre": None}
-    words = "very " * (500 if name == "too_rich" else 0) + caption
+    words = "very " * (200 if name == "too_rich" else 0) + caption
     scene = {"description": words, "discreteEvents": [], "continuousEvents": []}
     if "dog" in caption:
         scene["discreteEvents"] = [{"label": "dog bark", "characteristic": None}]

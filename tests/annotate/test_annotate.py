@@ -99,7 +99,8 @@ def test_second_run_asks_nothing(tmp_path: Path, kit: SimpleNamespace) -> None:
     annotate(cuts, tmp_path / "out", kit.options(words_base=0.0, words_per_second=0.0, asks=1))
     assert kit.served.stats()["chat"] == 0 and kit.labelled(tmp_path / "out") == {}
     annotate(cuts, tmp_path / "out", kit.options(seed=1, asks=1))
-    assert kit.served.stats()["chat"] == 45
+    # Three clips without speech have the same caption.
+    assert kit.served.stats()["chat"] == 45 - 2
 
 
 def test_same_question_at_the_same_time_is_asked_once(tmp_path: Path, kit: SimpleNamespace) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from uas_plugin.annotate.cache import Answer, Cache, content_key
 from uas_plugin.annotate.client import _retry_after
 from uas_plugin.annotate.options import AnnotateOptions
 from uas_plugin.annotate.prompt import load_prompt, prompt_names
-from uas_plugin.annotate.rules import Facts, Rejection, check_answer, count_words
+from uas_plugin.annotate.rules import Facts, Rejection, check_answer, count_words, facts_of
 from uas_plugin.cli import _dispatch
 from uas_plugin.errors import UASError
 from uas_plugin.schema import parse
@@ -140,6 +141,20 @@ def test_rules() -> None:
     assert checked("```json\n" + label() + "\n```") == ""
     assert checked("Sure! " + label()) == "json"
     assert checked(label() * 2) == "json"
+
+
+def test_transcript_that_cannot_be_said_in_the_time() -> None:
+    def cut(text: str, duration: float) -> SimpleNamespace:
+        said = SimpleNamespace(text=text, custom={"caption": " rain "}, language="en")
+        return SimpleNamespace(id="x", duration=duration, supervisions=[said])
+
+    options = AnnotateOptions(chars_per_second=10.0)
+    facts = facts_of(cut("twenty characters ok", 2.0), options)
+    assert facts.transcript == "twenty characters ok" and facts.caption == "rain"
+    assert facts_of(cut("  ", 2.0), options).transcript is None
+    with pytest.raises(Rejection) as caught:
+        facts_of(cut("twenty-one characters", 2.0), options)
+    assert caught.value.rule == "transcript_rate"
 
 
 def test_words() -> None:

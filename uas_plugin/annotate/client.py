@@ -16,9 +16,9 @@ from uas_plugin.annotate.options import FORMATS, AnnotateOptions
 from uas_plugin.errors import UASError
 
 MAX_RETRY_AFTER_S = 300.0
-# So many requests in a row that used up their retries mean that the server is gone, even when
-# something on its port still answers.
-GIVE_UP_AFTER = 8
+# So many requests in a row that used up their retries (or twice as many as are in flight) mean that
+# the server is gone, even when something on its port still answers.
+GIVE_UP_AFTER = 16
 _PROBE_S = 10.0
 
 
@@ -183,7 +183,10 @@ class ChatClient:
             # The plain response: building the client's typed objects would take longer than the
             # rest of a request.
             response = await self._client.post(
-                "/chat/completions", cast_to=self._response_type, body=body
+                "/chat/completions",
+                cast_to=self._response_type,
+                body=body,
+                options={"security": {"bearer_auth": True}},  # no other key of the environment
             )
         except openai.APIStatusError as error:
             raise self._of_status(error) from None
@@ -208,7 +211,8 @@ class ChatClient:
     async def _give_up(self, reason: str) -> Exception:
         """The error of a request without an answer: is it this request, or the server?"""
         self._failed_in_row += 1
-        if self._failed_in_row < GIVE_UP_AFTER and await self._is_alive():
+        most = max(GIVE_UP_AFTER, 2 * self.options.concurrency)
+        if self._failed_in_row < most and await self._is_alive():
             return Unanswered(reason)
         self._down = self._down or ServerDown(f"the server at {self.url} does not answer: {reason}")
         return self._down

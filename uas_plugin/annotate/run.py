@@ -63,7 +63,7 @@ def annotate(
         report = write_report(output, options, cost, cache.totals(), complete=failure is None)
         if failure is not None:
             raise UASError(
-                f"{failure} {run.done} of {total} cuts are done and every answer is kept: run the"
+                f"{str(failure).rstrip('.')}. {run.done} of {total} cuts are done and every answer is kept: run the"
                 " same command again to go on."
             )
         return report
@@ -167,7 +167,9 @@ class _Run:
             return outcome
 
         # Semaphores serve in order, so the cuts of an earlier shard go first.
-        outcomes = await asyncio.gather(*map(one, chunk))
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(cut)) for cut in chunk]
+        outcomes = [task.result() for task in tasks]
         await asyncio.to_thread(self.shards.write, index, made_from, outcomes)
         self._finish(index, len(chunk))
         room.release()
