@@ -158,6 +158,7 @@ FORBIDDEN = {
     "audiollm": ("espnet2", "uas_plugin.espnet", "uas_plugin.evaluation", "uas_plugin.report"),
     "evaluation": ("espnet2", "uas_plugin.espnet", "uas_plugin.report"),
     "report": ("espnet2", "uas_plugin.espnet"),
+    "annotate": ("espnet2", "torch", "transformers", "uas_plugin.audiollm", *MODELS),
     "recipe": ("espnet2", "torch", "transformers"),
     "config": ("espnet2", "torch", "transformers"),
 }

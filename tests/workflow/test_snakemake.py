@@ -148,3 +148,40 @@ def test_every_rule_has_log_benchmark_threads_and_resources() -> None:
 
 def test_snakefile_is_short() -> None:
     assert len((ROOT / "Snakefile").read_text().splitlines()) <= 60
+
+
+def test_dry_run_with_annotation(tmp_path: Path) -> None:
+    """The sets that are asked for are labelled, everything after reads those; test stays."""
+    overrides = (
+        "overrides=annotate.sets=[train] annotate.url=http://localhost:1/v1 annotate.model=m"
+    )
+    result = snakemake("-n", "-p", overrides, exp=tmp_path)
+    assert result.returncode == 0, result.stderr
+    output = result.stdout + result.stderr
+    planned = re.findall(r"^rule (\w+):", output, re.M)
+    assert planned.count("annotate") == 1
+    assert set(planned) - {"all", "annotate"} == {
+        rule for stage in STAGES for rule in stage.rules if "ablation" not in rule
+    }
+    labelled = f"{tmp_path}/data/mini/annotated/train"
+    assert re.search(r"uas_bin annotate --config \S+/annotate.yaml --cuts \S+ --output_dir", output)
+    for command in ("text_train", "tokenizer_train", "tokenizer_dump"):
+        found = re.findall(rf"uas_bin {command} [^;&>]*", output)
+        assert any(f"{labelled}/cuts.jsonl.gz" in words for words in found), command
+    assert "annotated/test" not in output and "annotated/dev" not in output
+
+
+@pytest.mark.parametrize(
+    "overrides, expected",
+    [
+        ("annotate.sets=[train]", "needs a server: give annotate.url and annotate.model"),
+        ("annotate.sets=[test]", "'test' is not one of"),
+        ("annotate.response_format=xml", "is none of auto"),
+    ],
+)
+def test_wrong_annotation_is_refused_before_anything_runs(
+    tmp_path: Path, overrides: str, expected: str
+) -> None:
+    folders = {f"{name}dir": str(tmp_path / name) for name in ("data", "dump", "exp")}
+    with pytest.raises(UASError, match=expected):
+        for_snakemake({**folders, "overrides": overrides})

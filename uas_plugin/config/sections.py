@@ -30,6 +30,7 @@ def build_sections(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     tokenizer, codec, lm = config["tokenizer"], config["codec"], config["lm"]
     return {
         "data": dict(config["data"]),
+        "annotate": dict(config["annotate"]),
         "text": dict(config["text"]),
         **_tokenizer_sections(config, tokenizer),
         "dump": dict(tokenizer["dump"]),

@@ -189,6 +189,8 @@ def _cut(
         "unscored": ["gender"] if row["kind"] == "digits" else [],
         "raw": {key: row[key] for key in raw if row.get(key) is not None},
     }
+    if row.get("caption"):
+        custom["caption"] = row["caption"]
     path, num_samples = _converted(entry, facts, output_dir)
     return make_cut(
         id=entry.id,

@@ -7,7 +7,7 @@ Fields (those without a mark may be absent or null):
     kind*         speech, digits, emotion, sound or music
     split         train, dev or test; in every line or in none
     transcript, language, speaker, gender (male or female), age (years), accent, emotion
-    sound_label, music_label
+    sound_label, music_label, caption (what a listener would say of the clip)
     duration_s    to find truncated files
     dataset, licence, source, sampling_rate, extra   kept; extra.original_rate: the line is skipped
 """
@@ -30,7 +30,7 @@ _TEXT, _NUMBER = (str,), (int, float)
 FIELDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("id", "path", "kind", "split", "transcript", "language", "speaker"), _TEXT),
     **dict.fromkeys(("gender", "accent", "emotion", "sound_label", "music_label"), _TEXT),
-    **dict.fromkeys(("dataset", "licence", "source"), _TEXT),
+    **dict.fromkeys(("dataset", "licence", "source", "caption"), _TEXT),
     **dict.fromkeys(("age", "duration_s", "sampling_rate"), _NUMBER),
     "extra": (dict,),
 }

@@ -38,6 +38,7 @@ class Run:
         ablations: tokenizer variants of the configuration.
         pretrained: whether the tokenizer is loaded instead of trained.
         trained_vocoder: whether the vocoder is one that is trained.
+        annotate: sets whose labels come from a language model.
     """
 
     recipe: str
@@ -54,6 +55,7 @@ class Run:
     ablations: tuple[str, ...] = ()
     pretrained: bool = False
     trained_vocoder: bool = False
+    annotate: tuple[str, ...] = ()
 
     @property
     def conf(self) -> Path:

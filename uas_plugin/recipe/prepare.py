@@ -64,6 +64,7 @@ def prepare(
     validate_composed(config)
     if "corpus_dir" in config["data"] and not config["data"]["corpus_dir"]:
         raise UASError(f"corpus {corpus} needs --corpus_dir DIR: a folder with metadata.jsonl")
+    _check_annotate(config["annotate"])
     pretrained = config["tokenizer"].get("pretrained")
     if pretrained:
         _check_outside(pretrained["model"], ROOT / places["exp"] / "tokenizer")
@@ -82,6 +83,7 @@ def prepare(
         ablations=tuple(Path(name).name for name in ablations),
         pretrained=bool(pretrained),
         trained_vocoder=trains_vocoder(config),
+        annotate=tuple(config["annotate"]["sets"]),
         **places,
     )
     return run, texts
@@ -111,6 +113,15 @@ def quoted(text: str) -> str:
     """``text`` as a string of Hydra's override grammar."""
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
+
+
+def _check_annotate(section: Mapping[str, Any]) -> None:
+    """Refuse wrong options of annotation before anything runs, not hours later."""
+    from uas_plugin.annotate.options import AnnotateOptions
+
+    options = AnnotateOptions.from_mapping(section)
+    if section["sets"] and not (options.url and options.model):
+        raise UASError("annotate.sets needs a server: give annotate.url and annotate.model")
 
 
 def _check_outside(model: str, folder: Path) -> None:

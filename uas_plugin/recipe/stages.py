@@ -91,11 +91,19 @@ WITH_VOCODER = replace(STAGES[4], rules=("codec_train", "vocoder_train", "codec_
 """Stage 5 of a run that trains a vocoder too."""
 
 
+def _annotated(sets: tuple[str, ...]) -> Stage:
+    """Stage 1 of a run that labels these sets through a server."""
+    made = (f"{{data}}/annotated/{name}/cuts.jsonl.gz" for name in sets)
+    return replace(STAGES[0], rules=("data", "annotate"), makes=(*STAGES[0].makes, *made))
+
+
 def stages_of(run: Run, chosen: tuple[Stage, ...] = STAGES) -> tuple[Stage, ...]:
     """``chosen`` as this run has them."""
     table = list(PRETRAINED_STAGES if run.pretrained else STAGES)
     if run.trained_vocoder:
         table[WITH_VOCODER.number - 1] = WITH_VOCODER
+    if run.annotate:
+        table[0] = _annotated(run.annotate)
     return tuple(table[stage.number - 1] for stage in chosen)
 
 
@@ -103,6 +111,7 @@ def stage_of_rule() -> dict[str, Stage]:
     """Rule name -> its stage, target rules and those of all kinds of runs included."""
     kinds = (*PRETRAINED_STAGES, WITH_VOCODER, *STAGES)
     table = {rule: stage for stage in kinds for rule in stage.rules}
+    table["annotate"] = STAGES[0]
     table.update({f"stage{stage.number}": stage for stage in STAGES})
     return table
 

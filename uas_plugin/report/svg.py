@@ -84,6 +84,31 @@ def line_chart(title: str, series: Mapping[str, Series]) -> str:
     )
 
 
+def bar_chart(title: str, counts: Mapping[str, int]) -> str:
+    """Horizontal bars in the order given, each with its name, number and share of the sum."""
+    if not counts:
+        return ""
+    row, left, width = 17, 118, 130
+    most, total = max(counts.values()) or 1, sum(counts.values()) or 1
+    parts = []
+    for index, (name, count) in enumerate(counts.items()):
+        y = index * row
+        shown = name if len(name) <= 20 else f"{name[:19]}…"
+        length = width * count / most
+        parts.append(
+            f'<text class="tick" text-anchor="end" x="{left - 6}" y="{y + 12}">{esc(shown)}'
+            f'<title>{esc(name)}</title></text><rect class="c0" x="{left}" y="{y + 3}" '
+            f'width="{length:.1f}" height="{row - 6}" rx="1.5"/><text class="tick" '
+            f'x="{left + length + 5:.1f}" y="{y + 12}">{count} ({count / total:.0%})</text>'
+        )
+    spoken = ", ".join(f"{name} {count}" for name, count in counts.items())
+    return (
+        f'<figure class="chart"><figcaption><code>{esc(title)}</code></figcaption>'
+        f'<svg viewBox="0 0 {_WIDTH} {len(counts) * row + 4}" role="img" '
+        f'aria-label="{esc(title)}: {esc(spoken)}">{"".join(parts)}</svg></figure>'
+    )
+
+
 def marker(index: int, x: float, y: float, title: str = "") -> str:
     """The point of class ``index``: circle, square, triangle or diamond in one of 8 colours."""
     shapes = (

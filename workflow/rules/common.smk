@@ -49,8 +49,9 @@ wildcard_constraints:
 
 
 def cuts(name):
-    """Manifest of a set."""
-    return f"{D}/{name}/cuts.jsonl.gz"
+    """Manifest of a set, with the labels that the rest of the run takes."""
+    folder = f"{D}/annotated" if name in RUN.annotate else D
+    return f"{folder}/{name}/cuts.jsonl.gz"
 
 
 def dumps(tok, sets=None):

@@ -8,6 +8,7 @@ localrules:
 rule stage1:
     input:
         f"{D}/info.json",
+        [cuts(name) for name in RUN.annotate],
 
 
 rule data:

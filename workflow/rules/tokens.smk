@@ -14,7 +14,7 @@ rule dump_shard:
     input:
         config=f"{C}/dump.yaml",
         tokenizer=[f"{E}/{{tok}}/export/{file}" for file in EXPORT],
-        cuts=f"{D}/{{set}}/cuts.jsonl.gz",
+        cuts=lambda wildcards: cuts(wildcards.set),
     output:
         f"{P}/{{tok}}/{{set}}/shard.{{shard}}/info.json",
     log:
