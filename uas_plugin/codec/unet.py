@@ -7,13 +7,12 @@ the releases. Written here because the published one drags in diffusers and a Li
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from uas_plugin.codec.config import UNetConfig
+from uas_plugin.codec.estimator import TimeEmbedding
 from uas_plugin.codec.layers import MaskedGroupNorm
 
 NORM_GROUPS = 8
@@ -123,24 +122,6 @@ class _Resample(nn.Module):
         return self.conv(x)
 
 
-class UNetTime(nn.Module):
-    """Sinusoids of ``1000 t`` through two linear layers: (B,) -> (B, out)."""
-
-    def __init__(self, channels: int, out: int) -> None:
-        super().__init__()
-        self.channels = channels
-        self.linear_1 = nn.Linear(channels, out)
-        self.linear_2 = nn.Linear(out, out)
-
-    def forward(self, t: torch.Tensor) -> torch.Tensor:
-        half = self.channels // 2
-        steps = torch.arange(half, device=t.device, dtype=torch.float32)
-        rates = torch.exp(steps * (-math.log(10000.0) / (half - 1)))
-        angles = 1000.0 * t[:, None] * rates[None]
-        waves = torch.cat([angles.sin(), angles.cos()], dim=1).to(self.linear_1.weight.dtype)
-        return self.linear_2(F.silu(self.linear_1(waves)))
-
-
 class UNetEstimator(nn.Module):
     """Velocity (B, M, F) at state ``x`` and time ``t``.
 
@@ -154,7 +135,7 @@ class UNetEstimator(nn.Module):
         self.isolate_padding = isolate_padding
         widths = config.channels
         inputs, time = 4 * n_mels, 4 * widths[0]
-        self.time_mlp = UNetTime(inputs, time)
+        self.time_mlp = TimeEmbedding(inputs, time)
 
         def level(channels: int, out: int, last: nn.Module | None = None) -> nn.ModuleList:
             blocks = nn.ModuleList(TransformerBlock(out, config) for _ in range(config.n_blocks))
