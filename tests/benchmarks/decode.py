@@ -183,7 +183,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         streams = [first_chunk(codec, clips[-1], args.device) for _ in range(args.repeats)]
     took = {name: float(np.median(values)) for name, values in times.items()}
     rate = matmul_rate(args.device, dtype)
-    flops = operations(normed, clips)
+    flops = operations(codec, clips)  # the counter cannot see through weight norms
     longest = codec.num_frames(len(clips[-1])) * 256 / codec.sampling_rate
     return {
         "x_realtime": {name: seconds / value for name, value in took.items()},
