@@ -2,7 +2,7 @@
 
 (a) The plain way: one utterance at a time, float32, the velocity estimated twice a step for
     guidance, weight norms of the vocoder computed at every call, the mel taken to the CPU and back
-    between the two networks (as the released code does).
+    between the two networks (as the released code does), torch's own layers.
 (b) Ours: `Codec.decode` for one, `Codec.decode_batch` for several, `Codec.stream` block by block.
 
 Random weights at the sizes of the released decoders, or small ones. The limit is the rate of one
@@ -22,10 +22,11 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import argparse
+import contextlib
 import json
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -81,8 +82,36 @@ def utterances(count: int, seconds: float) -> list[np.ndarray]:
     return [generator.integers(0, 8192, max(1, int(length))) for length in lengths]
 
 
+@contextlib.contextmanager
+def plain_layers() -> Iterator[None]:
+    """Inside, our layers compute as torch's and the releases' do."""
+    import torch
+    from torch import nn
+
+    from uas_plugin.codec import hift, layers
+
+    def snake(self: hift.Snake, x: torch.Tensor) -> torch.Tensor:
+        alpha = self.alpha[:, None]
+        return x + torch.sin(x * alpha).square() / (alpha + hift.SNAKE_EPS)
+
+    ours = {layers.Conv1d: nn.Conv1d.forward, layers.Mish: nn.Mish.forward, hift.Snake: snake}
+    before = {kind: kind.forward for kind in ours}
+    try:
+        for kind, forward in ours.items():
+            setattr(kind, "forward", forward)  # noqa: B010
+        yield
+    finally:
+        for kind, forward in before.items():
+            setattr(kind, "forward", forward)  # noqa: B010
+
+
 def plain(codec: Any, ids: np.ndarray) -> np.ndarray:
     """(a) for one clip; ``codec``'s vocoder still has its weight norms."""
+    with plain_layers():
+        return _plain(codec, ids)
+
+
+def _plain(codec: Any, ids: np.ndarray) -> np.ndarray:
     import torch
 
     from uas_plugin.codec.flow_matching import cosine_schedule
@@ -183,7 +212,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         streams = [first_chunk(codec, clips[-1], args.device) for _ in range(args.repeats)]
     took = {name: float(np.median(values)) for name, values in times.items()}
     rate = matmul_rate(args.device, dtype)
-    flops = operations(normed, clips)
+    flops = operations(codec, clips)  # the counter cannot see through weight norms
     longest = codec.num_frames(len(clips[-1])) * 256 / codec.sampling_rate
     return {
         "x_realtime": {name: seconds / value for name, value in took.items()},

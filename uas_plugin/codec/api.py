@@ -17,6 +17,7 @@ import torch
 
 from uas_plugin.checkpoint import fail_on, load_weights, state_problems
 from uas_plugin.codec import released
+from uas_plugin.codec.batches import groups
 from uas_plugin.codec.config import decoder_config
 from uas_plugin.codec.decoder import TokenToMel
 from uas_plugin.codec.features import check_ids
@@ -185,19 +186,30 @@ class Codec:
         cut = [len(mel) for _, mel in known]
         if any(c >= f for c, f in zip(cut, frames, strict=True)):
             raise UASError("the prompt's mel is longer than its tokens and the clip's together")
-        mel = self.model.generate(
-            self._pad([torch.from_numpy(row) for row in tokens]),
-            torch.tensor([len(row) for row in tokens], device=self.device),
-            torch.tensor(frames, device=self.device),
-            self._noise(frames, generators, noises),
-            n_steps=n_steps,
-            embedding=self._speakers(speaker_embeddings),
-            prompt=self._pad([mel for _, mel in known]),
-            prompt_lengths=torch.tensor(cut, device=self.device),
-            guidance=guidance,
-            solver=solver,
-        )
-        return [mel[i, c:f] for i, (c, f) in enumerate(zip(cut, frames, strict=True))]
+        noise = self._noise(frames, generators, noises)
+        speakers = self._speakers(speaker_embeddings)
+
+        def generate(batch: Sequence[int]) -> torch.Tensor:
+            return self.model.generate(
+                self._pad([torch.from_numpy(tokens[i]) for i in batch]),
+                torch.tensor([len(tokens[i]) for i in batch], device=self.device),
+                torch.tensor([frames[i] for i in batch], device=self.device),
+                self._pad([noise[i] for i in batch]).transpose(1, 2),
+                n_steps=n_steps,
+                embedding=None if speakers is None else speakers[list(batch)],
+                prompt=self._pad([known[i][1] for i in batch]),
+                prompt_lengths=torch.tensor([cut[i] for i in batch], device=self.device),
+                guidance=guidance,
+                solver=solver,
+            )
+
+        found: dict[int, torch.Tensor] = {}
+        isolated = self.model.config.isolate_padding  # without, what is together matters
+        together = groups(frames, self.device) if isolated else [range(len(frames))]
+        for batch in together:
+            for i, mel in zip(batch, generate(batch), strict=True):
+                found[i] = mel[cut[i] : frames[i]]
+        return [found[i] for i in range(len(frames))]
 
     def _pad(self, rows: Sequence[torch.Tensor]) -> torch.Tensor:
         return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True).to(self.device)
@@ -232,8 +244,8 @@ class Codec:
         frames: Sequence[int],
         generators: Sequence[torch.Generator],
         noises: Sequence[np.ndarray] | None,
-    ) -> torch.Tensor:
-        """(B, M, F). Drawn even where it is given, so that the vocoder's noise is the same."""
+    ) -> list[torch.Tensor]:
+        """(F, M) a clip. Drawn even where it is given, so that the vocoder's noise is the same."""
         bins = self.model.config.mel.n_mels
         rows = []
         for i, (count, generator) in enumerate(zip(frames, generators, strict=True)):
@@ -243,7 +255,7 @@ class Codec:
                 if row.shape != (bins, count):
                     raise UASError(f"noise {i} must be ({bins}, {count}), not {tuple(row.shape)}")
             rows.append(row.T)
-        return self._pad(rows).transpose(1, 2)
+        return rows
 
 
 def load_codec(path: str | os.PathLike[str], device: str = "cpu") -> Codec:

@@ -15,13 +15,13 @@ from uas_plugin.codec.config import EstimatorConfig
 
 
 class TimeEmbedding(nn.Module):
-    """Sinusoids of ``1000 t`` through two linear layers: (B,) -> (B, D)."""
+    """``channels`` sinusoids of ``1000 t`` through two linear layers: (B,) -> (B, out)."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, out: int) -> None:
         super().__init__()
         self.channels = channels
-        self.linear_1 = nn.Linear(channels, channels)
-        self.linear_2 = nn.Linear(channels, channels)
+        self.linear_1 = nn.Linear(channels, out)
+        self.linear_2 = nn.Linear(out, out)
 
     def forward(self, t: torch.Tensor) -> torch.Tensor:
         half = self.channels // 2
@@ -62,7 +62,7 @@ class GatedConvEstimator(nn.Module):
         super().__init__()
         width = config.channels
         self.patch = config.patch
-        self.time_mlp = TimeEmbedding(config.time_channels)
+        self.time_mlp = TimeEmbedding(config.time_channels, config.time_channels)
         self.input_proj = nn.Conv1d(4 * n_mels * config.patch, width, 1)
         self.blocks = nn.ModuleList(
             GatedBlock(

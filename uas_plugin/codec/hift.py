@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
-from uas_plugin.codec.layers import length_mask
+from uas_plugin.codec.layers import Conv1d, length_mask, masked
 from uas_plugin.codec.source import Excitation, HarmonicSource
 from uas_plugin.errors import UASError, suggest
 
@@ -78,13 +78,11 @@ def _frozen(value: Any) -> Any:
     return tuple(map(_frozen, value)) if isinstance(value, (list, tuple)) else value
 
 
-def _conv(inputs: int, outputs: int, kernel: int, dilation: int = 1) -> nn.Module:
+def _conv(
+    inputs: int, outputs: int, kernel: int, dilation: int = 1, kind: type[nn.Conv1d] = Conv1d
+) -> nn.Module:
     padding = (kernel - 1) * dilation // 2
-    return weight_norm(nn.Conv1d(inputs, outputs, kernel, dilation=dilation, padding=padding))
-
-
-def _masked(x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    return x if mask is None else x * mask
+    return weight_norm(kind(inputs, outputs, kernel, dilation=dilation, padding=padding))
 
 
 class Snake(nn.Module):
@@ -96,7 +94,11 @@ class Snake(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         alpha = self.alpha[:, None]
-        return x + torch.sin(x * alpha).square() / (alpha + SNAKE_EPS)
+        if torch.is_grad_enabled():
+            return x + torch.sin(x * alpha).square() / (alpha + SNAKE_EPS)
+        # The same in place: memory is what limits it.
+        wave = (x * alpha).sin_()
+        return torch.addcdiv(x, wave.mul_(wave), alpha + SNAKE_EPS)
 
 
 class ResBlock(nn.Module):
@@ -113,8 +115,8 @@ class ResBlock(nn.Module):
         """``x`` (B, C, T), zero where ``mask`` (B, 1, T) is; None for no padding."""
         stages = zip(self.activations1, self.conv1, self.activations2, self.conv2, strict=True)
         for act1, conv1, act2, conv2 in stages:
-            hidden = _masked(conv1(act1(x)), mask)
-            x = x + _masked(conv2(act2(hidden)), mask)
+            hidden = masked(conv1(act1(x)), mask)
+            x = x + masked(conv2(act2(hidden)), mask)
         return x
 
 
@@ -125,14 +127,16 @@ class F0Predictor(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for i in range(5):
-            layers += [_conv(in_channels if i == 0 else channels, channels, 3), nn.ELU()]
+            # Phases sum F0 over all samples: additions in the order of the releases matter.
+            inputs = in_channels if i == 0 else channels
+            layers += [_conv(inputs, channels, 3, kind=nn.Conv1d), nn.ELU()]
         self.condnet = nn.Sequential(*layers)
         self.classifier = nn.Linear(channels, 1)
 
     def forward(self, mel: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         x = mel
         for layer in self.condnet:
-            x = layer(_masked(x, mask)) if not isinstance(layer, nn.ELU) else layer(x)
+            x = layer(masked(x, mask)) if not isinstance(layer, nn.ELU) else layer(x)
         return self.classifier(x.transpose(1, 2)).squeeze(2).abs()
 
 
@@ -168,9 +172,9 @@ class HiFTGenerator(nn.Module):
         for i, (kernel, dilations) in enumerate(source_blocks):
             rate = math.prod(config.upsample_rates[i + 1 :])
             down = (
-                nn.Conv1d(bins, widths[i], 1)
+                Conv1d(bins, widths[i], 1)
                 if rate == 1
-                else nn.Conv1d(bins, widths[i], 2 * rate, rate, rate // 2)
+                else Conv1d(bins, widths[i], 2 * rate, rate, rate // 2)
             )
             self.source_downs.append(down)
             self.source_resblocks.append(ResBlock(widths[i], kernel, dilations))
@@ -213,7 +217,7 @@ class HiFTGenerator(nn.Module):
         scale = 1
         for i, up in enumerate(self.ups):
             mask = None if lengths is None else length_mask(lengths * scale, x.shape[2])
-            x = up(_masked(F.leaky_relu(x, config.lrelu_slope), mask))
+            x = up(masked(F.leaky_relu(x, config.lrelu_slope), mask))
             scale *= config.upsample_rates[i]
             last = i == len(self.ups) - 1
             if last:
@@ -221,8 +225,8 @@ class HiFTGenerator(nn.Module):
             mask = None
             if lengths is not None:
                 mask = length_mask(lengths * scale + int(last), x.shape[2])
-            side = _masked(self.source_downs[i](analysed), mask)
-            x = _masked(x, mask) + self.source_resblocks[i](side, mask)
+            side = masked(self.source_downs[i](analysed), mask)
+            x = masked(x, mask) + self.source_resblocks[i](side, mask)
             blocks = self.resblocks[i * kernels : (i + 1) * kernels]
             x = torch.stack([block(x, mask) for block in blocks]).sum(0) / kernels
         return self.post_conv(F.leaky_relu(x, LAST_SLOPE))

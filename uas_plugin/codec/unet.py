@@ -7,14 +7,13 @@ the releases. Written here because the published one drags in diffusers and a Li
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from uas_plugin.codec.config import UNetConfig
-from uas_plugin.codec.layers import MaskedGroupNorm
+from uas_plugin.codec.estimator import TimeEmbedding
+from uas_plugin.codec.layers import MaskedGroupNorm, Mish, masked
 
 NORM_GROUPS = 8
 
@@ -25,15 +24,18 @@ class Block(nn.Module):
     def __init__(self, channels: int, out: int) -> None:
         super().__init__()
         self.block = nn.Sequential(
-            nn.Conv1d(channels, out, 3, padding=1), MaskedGroupNorm(NORM_GROUPS, out), nn.Mish()
+            nn.Conv1d(channels, out, 3, padding=1), MaskedGroupNorm(NORM_GROUPS, out), Mish()
         )
 
     def forward(
-        self, x: torch.Tensor, mask: torch.Tensor, valid: torch.Tensor | None
+        self, x: torch.Tensor, mask: torch.Tensor | None, valid: torch.Tensor | None
     ) -> torch.Tensor:
-        """``x`` (B, C, F); ``mask`` (B, 1, F); ``valid``: the same, or None for plain norms."""
+        """``x`` (B, C, F).
+
+        ``mask`` (B, 1, F), or None without padding; ``valid``: the same, or None for plain norms.
+        """
         conv, norm, activation = self.block
-        return activation(norm(conv(x * mask), valid)) * mask
+        return masked(activation(norm(conv(masked(x, mask)), valid)), mask)
 
 
 class ResidualBlock(nn.Module):
@@ -41,17 +43,21 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int, out: int, time_channels: int) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(nn.Mish(), nn.Linear(time_channels, out))
+        self.mlp = nn.Sequential(Mish(), nn.Linear(time_channels, out))
         self.block1 = Block(channels, out)
         self.block2 = Block(out, out)
         self.res_conv = nn.Conv1d(channels, out, 1)
 
     def forward(
-        self, x: torch.Tensor, mask: torch.Tensor, valid: torch.Tensor | None, time: torch.Tensor
+        self,
+        x: torch.Tensor,
+        mask: torch.Tensor | None,
+        valid: torch.Tensor | None,
+        time: torch.Tensor,
     ) -> torch.Tensor:
         """``time`` (B, T); the others as in `Block`."""
         hidden = self.block1(x, mask, valid) + self.mlp(time)[:, :, None]
-        return self.block2(hidden, mask, valid) + self.res_conv(x * mask)
+        return self.block2(hidden, mask, valid) + self.res_conv(masked(x, mask))
 
 
 class _Attention(nn.Module):
@@ -123,24 +129,6 @@ class _Resample(nn.Module):
         return self.conv(x)
 
 
-class UNetTime(nn.Module):
-    """Sinusoids of ``1000 t`` through two linear layers: (B,) -> (B, out)."""
-
-    def __init__(self, channels: int, out: int) -> None:
-        super().__init__()
-        self.channels = channels
-        self.linear_1 = nn.Linear(channels, out)
-        self.linear_2 = nn.Linear(out, out)
-
-    def forward(self, t: torch.Tensor) -> torch.Tensor:
-        half = self.channels // 2
-        steps = torch.arange(half, device=t.device, dtype=torch.float32)
-        rates = torch.exp(steps * (-math.log(10000.0) / (half - 1)))
-        angles = 1000.0 * t[:, None] * rates[None]
-        waves = torch.cat([angles.sin(), angles.cos()], dim=1).to(self.linear_1.weight.dtype)
-        return self.linear_2(F.silu(self.linear_1(waves)))
-
-
 class UNetEstimator(nn.Module):
     """Velocity (B, M, F) at state ``x`` and time ``t``.
 
@@ -154,7 +142,7 @@ class UNetEstimator(nn.Module):
         self.isolate_padding = isolate_padding
         widths = config.channels
         inputs, time = 4 * n_mels, 4 * widths[0]
-        self.time_mlp = UNetTime(inputs, time)
+        self.time_mlp = TimeEmbedding(inputs, time)
 
         def level(channels: int, out: int, last: nn.Module | None = None) -> nn.ModuleList:
             blocks = nn.ModuleList(TransformerBlock(out, config) for _ in range(config.n_blocks))
@@ -195,33 +183,33 @@ class UNetEstimator(nn.Module):
         """``x, mu, cond`` (B, M, F), ``mask`` (B, 1, F), ``t`` (B,) in [0, 1], ``spks`` (B, M)."""
         time = self.time_mlp(t)
         x = torch.cat([x, mu, spks[:, :, None].expand_as(x), cond], dim=1)
-        full = bool(mask.all())
-        masks, skips = [mask], []
+        padding = None if bool(mask.all()) else mask
+        masks: list[torch.Tensor | None] = [padding]
+        skips = []
         for resnet, blocks, down in self.down_blocks:
             at = masks[-1]
-            x = self._level(x, resnet, blocks, at, full, time)
+            x = self._level(x, resnet, blocks, at, time)
             skips.append(x)
-            x = down(x * at)
-            masks.append(at[:, :, ::2])
+            x = down(masked(x, at))
+            masks.append(None if at is None else at[:, :, ::2])
         masks.pop()  # the last level keeps its length
         for resnet, blocks in self.mid_blocks:
-            x = self._level(x, resnet, blocks, masks[-1], full, time)
+            x = self._level(x, resnet, blocks, masks[-1], time)
         for resnet, blocks, up in self.up_blocks:
             at, skip = masks.pop(), skips.pop()
             # Upsampling an odd length gives one frame too many.
             x = torch.cat([x[:, :, : skip.shape[2]], skip], dim=1)
-            x = up(self._level(x, resnet, blocks, at, full, time) * at)
-        x = self.final_block(x, mask, None if full or not self.isolate_padding else mask)
-        return self.final_proj(x * mask) * mask
+            x = up(masked(self._level(x, resnet, blocks, at, time), at))
+        x = self.final_block(x, padding, padding if self.isolate_padding else None)
+        return masked(self.final_proj(masked(x, padding)), padding)
 
-    def _level(self, x, resnet, blocks, mask, full, time) -> torch.Tensor:
+    def _level(self, x, resnet, blocks, mask, time) -> torch.Tensor:
         """A residual block, then transformer blocks: (B, C, F) -> (B, C', F)."""
-        isolate = self.isolate_padding and not full
-        x = resnet(x, mask, mask if isolate else None, time).transpose(1, 2)
+        x = resnet(x, mask, mask if self.isolate_padding else None, time).transpose(1, 2)
         bias = None
-        if isolate:
+        if mask is not None and self.isolate_padding:
             bias = torch.zeros_like(mask).masked_fill(mask == 0, float("-inf"))[:, None]
-        elif not full:
+        elif mask is not None:
             bias = (mask.transpose(1, 2) @ mask)[:, None]
         for block in blocks:
             x = block(x, bias)

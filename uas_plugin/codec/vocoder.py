@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import torch
 
+from uas_plugin.codec.batches import groups
 from uas_plugin.codec.hift import HiFTGenerator, hift_config
 from uas_plugin.codec.mel import MelConfig, mel_filterbank
 from uas_plugin.codec.source import Excitation
@@ -167,11 +168,24 @@ class HiFT:
         mels: Sequence[torch.Tensor],
         generators: Sequence[torch.Generator] | None = None,
     ) -> list[torch.Tensor]:
-        if not mels:
-            return []
-        network, hop = self.network, self.network.config.hop_length
         if generators is None:
             generators = [torch.Generator().manual_seed(self.seed) for _ in mels]
+        network = self.network
+        # In the order of the clips, whatever is decoded together.
+        excitation = [
+            Excitation.draw(network.source.count, len(mel) * network.config.hop_length, generator)
+            for mel, generator in zip(mels, generators, strict=True)
+        ]
+        found: dict[int, torch.Tensor] = {}
+        for batch in groups([len(mel) for mel in mels], network.stft_window.device):
+            waves = self._batch([mels[i] for i in batch], [excitation[i] for i in batch])
+            found.update(zip(batch, waves, strict=True))
+        return [found[i] for i in range(len(mels))]
+
+    def _batch(
+        self, mels: Sequence[torch.Tensor], excitation: Sequence[Excitation]
+    ) -> list[torch.Tensor]:
+        network = self.network
         device = network.stft_window.device
         frames = [len(mel) for mel in mels]
         lengths = None
@@ -180,10 +194,6 @@ class HiFT:
         batch = torch.nn.utils.rnn.pad_sequence(list(mels), batch_first=True).to(device)
         batch = batch.float().transpose(1, 2)
         f0 = network.f0(batch, lengths)
-        excitation = [
-            Excitation.draw(network.source.count, count * hop, generator)
-            for count, generator in zip(frames, generators, strict=True)
-        ]
         noise = torch.nn.utils.rnn.pad_sequence(
             [drawn.noise[0].T for drawn in excitation], batch_first=True
         )

@@ -34,7 +34,7 @@ class TokenizerBase(ABC):
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write a folder that ``load_tokenizer`` reads, and that may be uploaded as it is."""
 
-    def encode(self, audios: Sequence[Audio], batch_size: int = 16) -> list[np.ndarray]:
+    def encode(self, audios: Sequence[Audio], batch_size: int = 4) -> list[np.ndarray]:
         """Token ids of each audio, in order.
 
         Audio longer than 30 s is encoded in chunks of 30 s whose ids are joined. Ids depend neither

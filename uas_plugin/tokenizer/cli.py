@@ -22,7 +22,7 @@ def get_parser():
     parser.add_argument("--model", required=True, help="exported tokenizer, training, or codec")
     parser.add_argument("--cuts", type=Path, help="Lhotse cuts instead of files")
     parser.add_argument("--output", type=Path, help="Kaldi token file (default: standard output)")
-    parser.add_argument("--batch_size", type=int, default=16, help="clips a batch (default 16)")
+    parser.add_argument("--batch_size", type=int, default=4, help="30-s clips a batch (default 4)")
     parser.add_argument("--device", default="cpu", help="torch device (default cpu)")
     return parser
 

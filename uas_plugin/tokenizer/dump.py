@@ -42,7 +42,7 @@ def dump_shard(
     output_dir: Path,
     shard: int,
     num_shards: int,
-    batch_size: int = 16,
+    batch_size: int = 4,
 ) -> Path:
     """Encode every ``num_shards``-th cut, from the ``shard``-th on; returns the shard's folder.
 

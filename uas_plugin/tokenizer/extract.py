@@ -35,9 +35,9 @@ class Batching:
         num_workers: threads that read.
     """
 
-    batch_seconds: float = 480.0
-    window_seconds: float = 2400.0
-    window_items: int = 1024
+    batch_seconds: float = 120.0
+    window_seconds: float = 1200.0
+    window_items: int = 512
     num_workers: int = 2
 
     def __post_init__(self) -> None:
@@ -51,7 +51,7 @@ class Batching:
         if batch_size < 1:
             raise UASError(f"batch_size must be at least 1, not {batch_size}")
         seconds = float(batch_size * CHUNK_SECONDS)
-        return cls(batch_seconds=seconds, window_seconds=max(5 * seconds, 1200.0))
+        return cls(batch_seconds=seconds, window_seconds=max(10 * seconds, 1200.0))
 
 
 class ChunkEncoder(Protocol):
