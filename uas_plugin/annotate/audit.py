@@ -75,7 +75,8 @@ def write_page(cuts: Sequence[Any], path: Path, *, max_megabytes: float) -> int:
 
     if not cuts:
         raise UASError("there is no labelled cut to audit")
-    clips, size = [], 0
+    clips: list[str] = []
+    size = 0
     for cut in progress(cuts, desc="audit"):
         uri = audio_uri(load_audio(cut), SAMPLING_RATE)
         clips.append(_clip(cut, field_texts(uas_schema(cut).to_dict()), uri, len(clips)))

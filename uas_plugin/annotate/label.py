@@ -76,6 +76,7 @@ class Labeller:
             return Outcome(rejected=self._row(cut, Rejection("refused", str(error)), None))
         except Unanswered as error:
             return Outcome(rejected=self._row(cut, Rejection("unanswered", str(error)), None))
+        assert answer is not None
         supervision = cut.supervisions[0]
         supervision.custom = {
             **(supervision.custom or {}),

@@ -63,8 +63,8 @@ def annotate(
         report = write_report(output, options, cost, cache.totals(), complete=failure is None)
         if failure is not None:
             raise UASError(
-                f"{str(failure).rstrip('.')}. {run.done} of {total} cuts are done and every answer is kept: run the"
-                " same command again to go on."
+                f"{str(failure).rstrip('.')}. {run.done} of {total} cuts are done and every answer"
+                " is kept: run the same command again to go on."
             )
         return report
 

@@ -40,7 +40,7 @@ def facts(schema: UnifiedAudioSchema) -> Iterator[Fact]:
     values |= voice.model_dump() if voice is not None else {}
     values["description"] = scene.description
     for field, value in values.items():
-        if _usable(value):
+        if value is not None and _usable(value):
             yield Fact(field, value, whole=value)
     lists = {"discreteEvents": scene.discrete_events, "continuousEvents": scene.continuous_events}
     every = {fold(event.label): event.label for events in lists.values() for event in events}

@@ -29,7 +29,7 @@ def clip_of(cut: Any) -> Clip:
     """
     recording = getattr(cut, "recording", None)
     sources = recording.sources if recording is not None else []
-    if len(sources) != 1 or sources[0].type != "file":
+    if recording is None or len(sources) != 1 or sources[0].type != "file":
         raise UASError(f"cut {cut.id}: its audio is not one file; save the cuts' audio first")
     whole = cut.start == 0 and abs(cut.duration - recording.duration) < 1e-3
     kind = str(custom_of(cut).get("kind") or "")

@@ -76,8 +76,8 @@ def _problems(item: Annotation, args: Any) -> Iterator[tuple[str, str, str]]:
         field, mark, reason = warning.partition(": ")
         yield ("mended", field, reason) if mark else ("mended", "", warning)
     if args.rules:
-        for error in violations(schema, transcript=item.transcript, duration=item.duration):
-            yield "error", error.field, error.reason
+        for broken in violations(schema, transcript=item.transcript, duration=item.duration):
+            yield "error", broken.field, broken.reason
 
 
 def _check(args: Any) -> None:
@@ -85,7 +85,9 @@ def _check(args: Any) -> None:
     from uas_plugin.schema.show import aligned
 
     limit = 20 if args.limit is None else args.limit
-    table, shown, hidden = [], [], 0
+    table: list[tuple[str, int, int, int, int]] = []
+    shown: list[tuple[str, str, str, str]] = []
+    hidden = 0
     fields: Counter[tuple[str, str]] = Counter()
     for path in args.files:
         counts = Counter[str]()

@@ -126,7 +126,7 @@ def _mend_vocal(value: Any, warnings: list[str]) -> dict[str, Any] | None:
     section = _section(value, "paralinguistics", _VOCAL, warnings)
     if section is None:
         return None
-    closed = {
+    closed: dict[str, tuple[tuple[str, ...], Callable[[str], str | None], str | None]] = {
         "age": (AGES, AGE_SYNONYMS.get, None),
         "gender": (GENDERS, GENDER_SYNONYMS.get, None),
         "emotion": (EMOTIONS, canonical_emotion, "Neutral"),
@@ -134,7 +134,9 @@ def _mend_vocal(value: Any, warnings: list[str]) -> dict[str, Any] | None:
     result: dict[str, Any] = {}
     for key in _VOCAL:
         if key in closed:
-            result[key] = _word(section.get(key), f"paralinguistics.{key}", warnings, *closed[key])
+            allowed, mended, otherwise = closed[key]
+            path = f"paralinguistics.{key}"
+            result[key] = _word(section.get(key), path, warnings, allowed, mended, otherwise)
         else:
             result[key] = _phrase(section.get(key), f"paralinguistics.{key}", warnings)
     return result
