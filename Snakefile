@@ -22,13 +22,6 @@ container: "docker://python:3.11-slim"
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
-
-
-if RUN.annotate:
-
-    include: "workflow/rules/annotate.smk"
-
-
 include: "workflow/rules/text.smk"
 
 

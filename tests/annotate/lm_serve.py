@@ -14,13 +14,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from uas_plugin.compat import install_torchaudio_hook
 
 LETTERS = b"abcdefghijklmnopqrstuvwxyz "
 LOCK = threading.Lock()
 
 
-def make_model() -> Qwen2ForCausalLM:
+def make_model() -> Any:
+    install_torchaudio_hook()  # before transformers, which imports torchaudio
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
     torch.manual_seed(0)
     config = Qwen2Config(
         vocab_size=256, hidden_size=32, intermediate_size=64, num_hidden_layers=1,
@@ -32,7 +36,7 @@ def make_model() -> Qwen2ForCausalLM:
 class Writer:
     """Writes one JSON value of a schema, byte by byte after the prompt."""
 
-    def __init__(self, model: Qwen2ForCausalLM, prompt: bytes, schema: dict, request: dict) -> None:
+    def __init__(self, model: Any, prompt: bytes, schema: dict, request: dict) -> None:
         self.model, self.definitions = model, schema.get("$defs", {})
         self.temperature = request.get("temperature", 1.0)
         seed = hashlib.sha256(prompt + str(request.get("seed")).encode()).digest()
@@ -51,9 +55,9 @@ class Writer:
         self.text += content
         self._feed(content)
 
-    def choose(self, starts: list[bytes]) -> int:
+    def choose(self, starts: list[bytes], sharpness: float = 20) -> int:
         """One of the alternatives, by the model's logits of their first bytes."""
-        logits = self.logits[[start[0] for start in starts]] * 20
+        logits = self.logits[[start[0] for start in starts]] * sharpness
         if not self.temperature:
             return int(logits.argmax())
         chances = torch.softmax(logits / self.temperature, -1)
@@ -76,7 +80,7 @@ class Writer:
         if "anyOf" in schema:
             options = schema["anyOf"]
             starts = [b"n" if option.get("type") == "null" else b'"' for option in options]
-            self.value(options[self.choose(starts)])
+            self.value(options[self.choose(starts, sharpness=1)])
         elif "enum" in schema:
             words = [json.dumps(word).encode() for word in schema["enum"]]
             firsts = [word[1:] for word in words]

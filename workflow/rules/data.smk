@@ -28,3 +28,8 @@ rule data:
     shell:
         "(uas_bin fresh --dir $DATA {input} && uas_bin data_prepare --config {input}"
         " --output_dir $DATA) > {log} 2>&1"
+
+
+if RUN.annotate:
+
+    include: "annotate.smk"
