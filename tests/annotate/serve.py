@@ -121,7 +121,12 @@ class Server:
         if fault or form not in self.formats:
             return await self.fail(fault, writer)
         await asyncio.sleep(self.delay)
-        text = "A woman speaks, and a dog barks." if spoken else label(notes)
+        if "one word, Yes or No" in notes:
+            text = "Yes." if request["seed"] < 2 else "No."  # two votes of three
+        elif "a digit from 1 to 5" in notes:
+            text = str(3 + request["seed"] % 3)
+        else:
+            text = "A woman speaks, and a dog barks." if spoken else label(notes)
         finish = "length" if "[cut_off]" in notes else "stop"
         return await self.send(writer, 200, completion(text, finish))
 

@@ -109,8 +109,28 @@ def get_schema_parser() -> Parser:
     add("-o", "--output", type=Path, help="write all scores as JSON")
     add("--lang", help="language of all clips (default: of the line; zh by its characters)")
     add("--repair", action="store_true", help="score invalid JSON as repaired")
-    add("--judge", metavar="MODULE:NAME", help="callable that answers questions (metrics.judge)")
+    judge = parser.add_mutually_exclusive_group()
+    judge.add_argument("--judge", metavar="MODULE:NAME", help="callable (see metrics.judge)")
+    judge.add_argument("--judge_url", help="OpenAI-compatible server that judges, with its /v1")
+    add("--judge_model", help="its model")
+    add("--judge_cache", type=Path, help="its answers (default: judge.sqlite beside --hyp)")
+    add("--judge_concurrency", type=int, default=32, help="questions at a time (default 32)")
     return parser
+
+
+def _schema_judge(args: Any) -> Any:
+    """The judge that the arguments name, or None."""
+    if args.judge_url:
+        from uas_plugin.annotate.judge import ServerJudge
+        from uas_plugin.annotate.options import AnnotateOptions
+
+        options = AnnotateOptions(
+            url=args.judge_url, model=args.judge_model, concurrency=args.judge_concurrency
+        )
+        return ServerJudge(options, args.judge_cache or args.hyp.with_name("judge.sqlite"))
+    from uas_plugin.evaluation.schema_scores import load_judge
+
+    return load_judge(args.judge) if args.judge else None
 
 
 def schema_main(argv: Sequence[str]) -> None:
@@ -118,10 +138,10 @@ def schema_main(argv: Sequence[str]) -> None:
     args = get_schema_parser().parse_args(argv)
     from uas_plugin.atomic import write_json
     from uas_plugin.evaluation.schema_pairs import read_pairs
-    from uas_plugin.evaluation.schema_scores import load_judge, score_schemas, score_table
+    from uas_plugin.evaluation.schema_scores import score_schemas, score_table
     from uas_plugin.evaluation.tokenizer_table import plain_text
 
-    asked = load_judge(args.judge) if args.judge else None
+    asked = _schema_judge(args)
     pairs = read_pairs(args.hyp, args.ref, args.lang)
     scores = score_schemas(pairs, asked=asked, lenient=args.repair)
     print(plain_text(score_table(scores)))
