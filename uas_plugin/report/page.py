@@ -12,6 +12,7 @@ from uas_plugin.errors import UASError
 from uas_plugin.evaluation.layout import ablation_table, run_tables
 from uas_plugin.evaluation.pretrained import is_pretrained, pretrained_note
 from uas_plugin.evaluation.run_folder import RunFolder
+from uas_plugin.evaluation.schema_scores import score_table
 from uas_plugin.report.config import ReportConfig
 from uas_plugin.report.curves import training_curves
 from uas_plugin.report.examples import Examples
@@ -67,10 +68,14 @@ def _ablations(exp_dir: Path) -> list[dict[str, Any]]:
 
 
 def _results(scores: Scores, exp_dir: Path) -> str:
-    tables = run_tables(scores)
+    tables = list(run_tables(scores))
     extra = ablation_table(scores, _ablations(exp_dir))
+    tables += [extra] if extra else []
+    path = exp_dir / "score" / "schema.json"
+    if path.exists():
+        tables.append(score_table(json.loads(path.read_text(encoding="utf-8"))))
     note = f'<p class="note">{esc(pretrained_note(scores))}</p>' if is_pretrained(scores) else ""
-    return note + "".join(result_table(table) for table in [*tables, *([extra] if extra else [])])
+    return note + "".join(result_table(table) for table in tables)
 
 
 def _rejected(run: RunFolder, limit: int) -> str:

@@ -14,6 +14,8 @@ rule report:
     input:
         config=f"{C}/report.yaml",
         scores=f"{E}/score/scores.json",
+        schema=f"{E}/score/schema.json",
+        questions=f"{E}/score/questions/info.json",
         audio=f"{E}/codec/decode/tts/wav.scp",
     output:
         report(

@@ -11,6 +11,11 @@ uas_bin() {
   "$PYTHON" -m "uas_plugin.bin.$name" "$@"
 }
 
+# uas VERB [options]: the command of this checkout.
+uas() {
+  "$PYTHON" -m uas_plugin.cli "$@"
+}
+
 # A shared lock as long as the job lives: run.sh does not start beside a job of a killed run.
 mkdir -p "$EXP"
 exec 8>>"$EXP/.jobs.lock"
