@@ -17,7 +17,7 @@ import torch
 
 from uas_plugin.checkpoint import fail_on, load_weights, state_problems
 from uas_plugin.codec import released
-from uas_plugin.codec.batches import groups
+from uas_plugin.codec.batches import each, groups
 from uas_plugin.codec.config import decoder_config
 from uas_plugin.codec.decoder import TokenToMel
 from uas_plugin.codec.features import check_ids
@@ -189,8 +189,8 @@ class Codec:
         noise = self._noise(frames, generators, noises)
         speakers = self._speakers(speaker_embeddings)
 
-        def generate(batch: Sequence[int]) -> torch.Tensor:
-            return self.model.generate(
+        def generate(batch: Sequence[int]) -> list[torch.Tensor]:
+            mels = self.model.generate(
                 self._pad([torch.from_numpy(tokens[i]) for i in batch]),
                 torch.tensor([len(tokens[i]) for i in batch], device=self.device),
                 torch.tensor([frames[i] for i in batch], device=self.device),
@@ -202,14 +202,11 @@ class Codec:
                 guidance=guidance,
                 solver=solver,
             )
+            return [mel[cut[i] : frames[i]] for i, mel in zip(batch, mels, strict=True)]
 
-        found: dict[int, torch.Tensor] = {}
         isolated = self.model.config.isolate_padding  # without, what is together matters
-        together = groups(frames, self.device) if isolated else [range(len(frames))]
-        for batch in together:
-            for i, mel in zip(batch, generate(batch), strict=True):
-                found[i] = mel[cut[i] : frames[i]]
-        return [found[i] for i in range(len(frames))]
+        together = groups(frames, self.device) if isolated else [list(range(len(frames)))]
+        return each(together, generate, self.device)
 
     def _pad(self, rows: Sequence[torch.Tensor]) -> torch.Tensor:
         return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True).to(self.device)

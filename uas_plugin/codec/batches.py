@@ -7,7 +7,8 @@ while they are short.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
@@ -28,3 +29,38 @@ def groups(frames: Sequence[int], device: torch.device) -> list[list[int]]:
                 continue
         found.append([k])
     return found
+
+
+def each(
+    batches: Sequence[Sequence[int]],
+    work: Callable[[Sequence[int]], list[torch.Tensor]],
+    device: torch.device,
+) -> list[torch.Tensor]:
+    """What ``work`` gives for every batch, put back in the order of the positions in them.
+
+    On a CPU batches run side by side, a thread each: the layers are too small to be split well.
+    ``work`` runs without gradients.
+    """
+
+    @torch.inference_mode()
+    def run(batch: Sequence[int]) -> list[torch.Tensor]:
+        return work(batch)
+
+    threads = torch.get_num_threads()
+    workers = min(threads, len(batches)) if device.type == "cpu" else 1
+    if workers <= 1:
+        results = [run(batch) for batch in batches]
+    else:
+        inner = max(1, threads // workers)
+        pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(inner,))
+        try:
+            with pool:
+                results = list(pool.map(run, batches))
+        finally:
+            torch.set_num_threads(threads)  # the matrix library has one setting for all threads
+    found = {
+        i: value
+        for batch, values in zip(batches, results, strict=True)
+        for i, value in zip(batch, values, strict=True)
+    }
+    return [found[i] for i in sorted(found)]

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import torch
 
-from uas_plugin.codec.batches import groups
+from uas_plugin.codec.batches import each, groups
 from uas_plugin.codec.hift import HiFTGenerator, hift_config
 from uas_plugin.codec.mel import MelConfig, mel_filterbank
 from uas_plugin.codec.source import Excitation
@@ -176,11 +176,12 @@ class HiFT:
             Excitation.draw(network.source.count, len(mel) * network.config.hop_length, generator)
             for mel, generator in zip(mels, generators, strict=True)
         ]
-        found: dict[int, torch.Tensor] = {}
-        for batch in groups([len(mel) for mel in mels], network.stft_window.device):
-            waves = self._batch([mels[i] for i in batch], [excitation[i] for i in batch])
-            found.update(zip(batch, waves, strict=True))
-        return [found[i] for i in range(len(mels))]
+        device = network.stft_window.device
+
+        def voice(batch: Sequence[int]) -> list[torch.Tensor]:
+            return self._batch([mels[i] for i in batch], [excitation[i] for i in batch])
+
+        return each(groups([len(mel) for mel in mels], device), voice, device)
 
     def _batch(
         self, mels: Sequence[torch.Tensor], excitation: Sequence[Excitation]
