@@ -25,6 +25,7 @@ esac
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 local/setup.sh --dev || exit 1
 export PATH="$PWD/.venv/bin:$PATH"
+workers=$(nproc) # before the next line, which nproc would take for the number of cores
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # results repeat, and parallel tests do not crowd
 
 work=$(mktemp -d)
@@ -81,7 +82,6 @@ if ! command -v chromium chromium-browser google-chrome >/dev/null; then
 fi
 
 # A whole suite uses the cores; a file's tests stay together, since they share costly fixtures.
-workers=$(nproc)
 [ $# -gt 0 ] || set -- -n "$((workers < 4 ? workers : 4))" --dist loadfile
 
 pytest "$@" | tee "$work/pytest"
