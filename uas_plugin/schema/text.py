@@ -81,14 +81,15 @@ def nesting(text: str) -> int:
     brackets must not hide as many opening ones.
     """
     depth = deepest = 0
-    for match in _BRACKETS.finditer(text):
-        mark = match.group()
-        if mark in ("{", "["):
+    for mark in _BRACKETS.findall(text):
+        if len(mark) > 1:  # a whole string
+            continue
+        if mark in "{[":
             depth += 1
             deepest = max(deepest, depth)
-        elif mark in ("}", "]"):
+        elif mark in "}]":
             depth = max(depth - 1, 0)
-        elif mark == '"':  # the rest is a string without end
+        else:  # the rest is a string without end
             break
     return deepest
 
