@@ -28,6 +28,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -94,15 +95,11 @@ def plain_layers() -> Iterator[None]:
         alpha = self.alpha[:, None]
         return x + torch.sin(x * alpha).square() / (alpha + hift.SNAKE_EPS)
 
-    ours = {layers.Conv1d: nn.Conv1d.forward, layers.Mish: nn.Mish.forward, hift.Snake: snake}
-    before = {kind: kind.forward for kind in ours}
-    try:
-        for kind, forward in ours.items():
-            setattr(kind, "forward", forward)  # noqa: B010
+    kept = {layers.Conv1d: nn.Conv1d.forward, layers.Mish: nn.Mish.forward, hift.Snake: snake}
+    with contextlib.ExitStack() as stack:
+        for kind, forward in kept.items():
+            stack.enter_context(mock.patch.object(kind, "forward", forward))
         yield
-    finally:
-        for kind, forward in before.items():
-            setattr(kind, "forward", forward)  # noqa: B010
 
 
 def plain(codec: Any, ids: np.ndarray) -> np.ndarray:

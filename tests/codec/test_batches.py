@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from uas_plugin.codec.api import load_codec
-from uas_plugin.codec.layers import MaskedGroupNorm, length_mask
+from uas_plugin.codec.batches import CPU_FRAMES, CPU_PADDING, each, groups
+from uas_plugin.codec.layers import MaskedGroupNorm, Mish, length_mask
 from uas_plugin.codec.released import load_flow, read_state
 from uas_plugin.codec.source import Excitation
 from uas_plugin.errors import UASError
@@ -111,3 +112,55 @@ def test_vocoder_is_a_pure_function_of_what_it_is_given(released):
     assert torch.equal(first, again) and not torch.equal(first, different)
     assert first.shape == (1, 12 * network.config.hop_length)
     assert first.abs().max() <= network.config.audio_limit
+
+
+@given(st.lists(st.integers(1, 2000), max_size=30))
+def test_clips_are_grouped_by_length(frames):
+    together = groups(frames, torch.device("cpu"))
+    assert sorted(i for batch in together for i in batch) == list(range(len(frames)))
+    for batch in together:
+        longest, shortest = max(frames[i] for i in batch), min(frames[i] for i in batch)
+        assert len(batch) == 1 or len(batch) * longest <= CPU_FRAMES
+        assert shortest >= (1 - CPU_PADDING) * longest
+
+
+def test_batches_side_by_side_are_those_one_after_another(released):
+    clips = clips_of([7, 30, 2, 19, 40])
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone, _ = released.decode_batch(clips, n_steps=2)
+        torch.set_num_threads(2)
+        beside, _ = released.decode_batch(clips, n_steps=2)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    for a, b in zip(alone, beside, strict=True):
+        assert np.abs(a - b).max() < 1e-3
+
+
+def test_workers_compute_as_their_caller_does():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        x = torch.ones(2, 2)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = each([[0], [1]], lambda batch: [x @ x for _ in batch], torch.device("cpu"))
+    finally:
+        torch.set_num_threads(before)
+    assert [value.dtype for value in found] == [torch.bfloat16] * 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_mish_without_gradients(dtype):
+    x = torch.linspace(-30, 60, 1000).to(dtype)
+    with torch.no_grad():
+        found = Mish()(x)
+    wanted = torch.nn.functional.mish(x.double())
+    assert found.dtype == dtype
+    torch.testing.assert_close(
+        found.double(),
+        wanted,
+        atol=1e-2 if dtype.itemsize == 2 else 1e-6,
+        rtol=1e-2 if dtype.itemsize == 2 else 1e-5,
+    )

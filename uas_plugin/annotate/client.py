@@ -237,6 +237,15 @@ class ChatClient:
         return " ".join(text.split())[:300]
 
 
+def first_error(errors: BaseExceptionGroup) -> UASError:
+    """One of the errors: with a server that is down, all say the same."""
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, UASError)
+    return error
+
+
 def _client_errors() -> tuple[type[Exception], ...]:
     """What the transport raises beside the errors that openai knows, such as for broken headers."""
     import aiohttp

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from uas_plugin.annotate.cache import Cache, content_key
-from uas_plugin.annotate.client import ChatClient, Refused, Unanswered
+from uas_plugin.annotate.client import ChatClient, Refused, Unanswered, first_error
 from uas_plugin.annotate.options import AnnotateOptions
 from uas_plugin.errors import UASError
 from uas_plugin.metrics.judge import SAMPLING, Question
@@ -49,9 +49,7 @@ class ServerJudge:
             try:
                 return asyncio.run(self._all(questions, cache))
             except* UASError as errors:
-                failure: BaseException = errors
-        while isinstance(failure, BaseExceptionGroup):
-            failure = failure.exceptions[0]
+                failure = first_error(errors)
         raise UASError(f"{str(failure).rstrip('.')}. Every answer so far is kept: run again")
 
     async def _all(self, questions: Sequence[Question], cache: Cache) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from uas_plugin.annotate.cache import Cache, content_key
-from uas_plugin.annotate.client import ChatClient
+from uas_plugin.annotate.client import ChatClient, first_error
 from uas_plugin.annotate.label import Labeller, Outcome
 from uas_plugin.annotate.options import AnnotateOptions
 from uas_plugin.annotate.prompt import load_prompt
@@ -55,7 +55,7 @@ def annotate(
         try:
             asyncio.run(run.go())
         except* UASError as errors:
-            failure = _first(errors)
+            failure = first_error(errors)
         run.shards.merge(sorted(run.finished), partial=failure is not None)
         if failure is None:
             run.shards.drop_after(len(run.finished))
@@ -67,15 +67,6 @@ def annotate(
                 " is kept: run the same command again to go on."
             )
         return report
-
-
-def _first(errors: BaseExceptionGroup) -> UASError:
-    """One of the errors: with a server that is down, all say the same."""
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, UASError)
-    return error
 
 
 def count_lines(path: Path) -> int:

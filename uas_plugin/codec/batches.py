@@ -52,10 +52,17 @@ def each(
         results = [run(batch) for batch in batches]
     else:
         inner = max(1, threads // workers)
+        # Autocast belongs to a thread, as inference mode does: the workers get the caller's.
+        dtype, enabled = torch.get_autocast_dtype("cpu"), torch.is_autocast_enabled("cpu")
+
+        def aside(batch: Sequence[int]) -> list[torch.Tensor]:
+            with torch.autocast("cpu", dtype=dtype, enabled=enabled):
+                return run(batch)
+
         pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(inner,))
         try:
             with pool:
-                results = list(pool.map(run, batches))
+                results = list(pool.map(aside, batches))
         finally:
             torch.set_num_threads(threads)  # the matrix library has one setting for all threads
     found = {

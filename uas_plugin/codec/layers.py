@@ -22,10 +22,13 @@ def masked(x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
 
 
 class Mish(nn.Mish):
-    """Torch's, and without gradients from one exponential: x n / (n + 2), n = e^x (e^x + 2)."""
+    """Torch's; on a CPU without gradients from one exponential: x n / (n + 2), n = e^x (e^x + 2).
+
+    Only in float32: half precision cannot hold n, and GPUs have a kernel for the whole.
+    """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if torch.is_grad_enabled():
+        if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_grad_enabled():
             return super().forward(x)
         power = x.clamp(max=20).exp_()  # beyond, the factor is 1 in float32
         n = power.add(2).mul_(power)
