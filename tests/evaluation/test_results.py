@@ -2,6 +2,7 @@
 
 import copy
 import re
+import shutil
 
 import pytest
 
@@ -70,6 +71,23 @@ def test_results_file_of_two_corpora_and_an_ablation(run):
     first = text
     results(["--recipe_dir", str(run.root)])
     assert (run.root / "RESULTS.md").read_text(encoding="utf-8") == first
+
+
+def test_a_corpus_that_was_run_elsewhere_keeps_its_section(run):
+    score(run.score_arguments())
+    other = type(run)(run.root, "realmini")
+    score(other.score_arguments())
+    results(["--recipe_dir", str(run.root)])
+    path = run.root / "RESULTS.md"
+    both = path.read_text(encoding="utf-8")
+    shutil.rmtree(other.exp)
+    results(["--recipe_dir", str(run.root)])
+    assert path.read_text(encoding="utf-8") == both
+    path.write_text(both.replace("Data: train", "Data: TRAIN"), encoding="utf-8")
+    results(["--recipe_dir", str(run.root)])
+    text = path.read_text(encoding="utf-8")
+    assert text.count("Data: TRAIN") == 1
+    assert text.index("Data: TRAIN") > text.index("## Corpus realmini")
 
 
 def test_results_without_scores_names_the_stage(tmp_path):

@@ -1,4 +1,7 @@
-"""Merge the scores of every corpus and ablation into the recipe's ``RESULTS.md``."""
+"""Merge the scores of every corpus and ablation into the recipe's ``RESULTS.md``.
+
+A corpus that has no scores here keeps the section that it has in the file.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +33,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Write the recipe's results file."""
     args = get_parser().parse_args(argv)
     from uas_plugin.atomic import write_text
-    from uas_plugin.evaluation.results import collect_scores, render_results
+    from uas_plugin.evaluation.results import (
+        collect_scores,
+        corpus_sections,
+        render_results,
+    )
 
     scores = collect_scores(args.recipe_dir / args.exp_root)
     output = args.recipe_dir / args.output
-    write_text(output, render_results(scores, args.recipe_dir))
+    before = corpus_sections(output.read_text(encoding="utf-8")) if output.exists() else {}
+    write_text(output, render_results(scores, args.recipe_dir, before))
     logging.info("%d score files -> %s", len(scores), output)
 
 
