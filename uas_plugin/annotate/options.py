@@ -36,6 +36,7 @@ class AnnotateOptions:
     repair: bool = _option(False, "read answers leniently (each liberty is stored as a warning)")
     asks: int = _option(2, "times a label is asked for: again with the reason of the rejection")
     concurrency: int = _option(32, "cuts worked on at the same time")
+    num_workers: int = _option(1, "processes that share them; one asks some 300 questions a second")
     timeout_s: float = _option(120.0, "time of one request, s")
     retries: int = _option(6, "further tries of a request that failed on the way")
     backoff_s: float = _option(0.5, "wait before the first retry, s; doubles, with jitter")
@@ -54,9 +55,13 @@ class AnnotateOptions:
             raise UASError(
                 f"response_format '{self.response_format}' is none of auto, {', '.join(FORMATS)}"
             )
-        for name in ("asks", "concurrency", "shard_size", "max_tokens"):
+        for name in ("asks", "concurrency", "num_workers", "shard_size", "max_tokens"):
             if getattr(self, name) < 1:
                 raise UASError(f"{name} must be at least 1")
+        if self.num_workers > self.concurrency:
+            raise UASError(
+                f"num_workers {self.num_workers} is above concurrency {self.concurrency}"
+            )
         if self.timeout_s <= 0 or self.retries < 0 or self.backoff_s < 0:
             raise UASError("timeout_s must be above 0, retries and backoff_s at least 0")
 
