@@ -39,6 +39,7 @@ class Exchange:
 
     def __init__(self, batcher: Batcher, jobs: list[Job], request: Request, timeout: float) -> None:
         self.batcher, self.jobs, self.timeout = batcher, jobs, timeout
+        self._open = set(jobs)
         self._end = asyncio.get_running_loop().time() + timeout
         self._left = asyncio.create_task(self._watch(request))
 
@@ -62,6 +63,8 @@ class Exchange:
             )
             if getter.done():
                 found = getter.result()
+                if not isinstance(found, Piece):
+                    self._open.discard(job)
                 if isinstance(found, Exception):
                     raise as_api_error(found)
                 return found
@@ -81,7 +84,7 @@ class Exchange:
     def close(self) -> None:
         """Stop watching; what is not finished is not wanted any more."""
         self._left.cancel()
-        for job in self.jobs:
+        for job in self._open:
             self.batcher.abandon(job)
 
 
@@ -165,7 +168,8 @@ class Service:
         async def checked(request: Request) -> Response:
             given = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
             key = self._api_key
-            if key is not None and not hmac.compare_digest(given.encode(), key.encode()):
+            # Headers come as latin-1, whatever the client wrote.
+            if key is not None and not hmac.compare_digest(given.encode("latin-1"), key.encode()):
                 message = "no or a wrong API key: send 'Authorization: Bearer KEY'"
                 raise APIError(401, message, code="invalid_api_key")
             return await handler(request)
