@@ -64,7 +64,7 @@ def make_tokenizer(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def make_llm(folder: Path) -> None:
+def make_llm(folder: Path, **sizes: int) -> None:
     """A folder as the AudioLLM export leaves it, that names the tokenizer beside it."""
     from uas_plugin.audiollm.chat import CHAT_SYMBOLS
     from uas_plugin.audiollm.model import AudioLLM
@@ -78,9 +78,8 @@ def make_llm(folder: Path) -> None:
         text_size=text.vocab_size, codebook_size=CODES, frame_rate=25.0, text_sha256=text.sha256,
         tokenizer="../tokenizer",
     )  # fmt: skip
-    model = AudioLLM(
-        vocabulary=vocabulary, hidden_size=32, num_layers=2, num_heads=2, intermediate_size=64
-    )
+    tiny = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "intermediate_size": 64}
+    model = AudioLLM(vocabulary=vocabulary, **(tiny | sizes))
     _shaken(model.lm, 0.4).save_pretrained(folder)
     vocabulary.save(folder / "vocab.json")
     shutil.copyfile(text.path, folder / MODEL_NAME)

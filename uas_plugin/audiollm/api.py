@@ -31,13 +31,11 @@ class Answer:
     Args:
         text: its text pieces. audio_tokens: ``(n,)`` int64 codebook entries.
         token_ids: ``(m,)`` int64, everything it wrote, in vocabulary ids, without the end mark.
-        prompt_tokens: ids of the prompt.
     """
 
     text: str
     audio_tokens: np.ndarray
     token_ids: np.ndarray
-    prompt_tokens: int = 0
 
 
 class AudioLLMGenerator:
@@ -105,7 +103,7 @@ class AudioLLMGenerator:
             found = generate_ids(
                 self.lm, [prompts[i] for i in chunk], seeds=[seeds[i] for i in chunk], **shared
             )
-            answers.update((i, self._answer(ids, len(prompts[i]))) for i, ids in zip(chunk, found))
+            answers.update((i, self._answer(ids)) for i, ids in zip(chunk, found))
         return [answers[i] for i in range(len(prompts))]
 
     def encode(self, messages: Sequence[Message], modality: str | None = "text") -> list[int]:
@@ -116,12 +114,11 @@ class AudioLLMGenerator:
             raise UASError(f"the messages have {len(ids)} tokens; the model takes {limit}")
         return [*ids, self.vocabulary.audio_bos] if modality == "audio" else ids
 
-    def _answer(self, ids: list[int], prompt_tokens: int) -> Answer:
+    def _answer(self, ids: list[int]) -> Answer:
         return Answer(
             self.text.decode(self.vocabulary.text_ids(ids)),
             self.vocabulary.codes(ids),
             np.asarray(ids, dtype=np.int64),
-            prompt_tokens,
         )
 
     def _encode_audio(self, part: Mapping[str, Any]) -> np.ndarray:
