@@ -7,16 +7,19 @@ generation both go through :func:`encode_messages`, so they cannot drift apart.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from uas_plugin.audiollm.vocabulary import Vocabulary
 from uas_plugin.data.text import TextTokenizer
-from uas_plugin.errors import UASError
+from uas_plugin.errors import UASError, suggest
 from uas_plugin.qa.wording import LETTERS, question_text
 
 Message = Mapping[str, Any]
+# An audio token written out; as text it would be read letter by letter.
+_AUDIO_MARK = re.compile(r"<\|audio_\d+\|>")
 TASKS = ("uas", "asr", "qa", "tts")
 ROLES = ("system", "user", "assistant")
 # Pieces of the chat form that the text tokenizer must hold as single pieces.
@@ -103,15 +106,41 @@ def _split(message: Message) -> tuple[list[Mapping[str, Any]], list[str]]:
         return [], []
     if isinstance(content, str):
         return [], [content]
+    if not isinstance(content, Sequence):
+        raise UASError(f"message content is a text or a list of parts, not {content!r}")
     audios, texts = [], []
     for part in content:
-        if part.get("type") == "audio":
+        kind = part.get("type") if isinstance(part, Mapping) else part
+        if kind == "audio":
             audios.append(part)
-        elif part.get("type") == "text":
-            texts.append(str(part["text"]))
+        elif kind == "text" and isinstance(part.get("text"), str):
+            texts.append(part["text"])
+        elif kind == "text":
+            raise UASError("a text part needs 'text', a string")
         else:
-            raise UASError(f"message part type {part.get('type')!r} is neither text nor audio")
+            raise UASError(
+                f"message part type {kind!r} is neither text nor audio."
+                f"{suggest(str(kind), ('text', 'audio'))}"
+            )
     return audios, texts
+
+
+def _check_roles(messages: Sequence[Message]) -> None:
+    for message in messages:
+        role = message.get("role")
+        if role not in ROLES:
+            raise UASError(
+                f"message role {role!r} is none of {', '.join(ROLES)}.{suggest(str(role), ROLES)}"
+            )
+
+
+def _check_text(texts: Sequence[str]) -> None:
+    for text in texts:
+        if found := _AUDIO_MARK.search(text):
+            raise UASError(
+                f"the text of a message holds the audio token {found.group()}: give audio as a "
+                "part of its own, {'type': 'audio', 'tokens': [...]}"
+            )
 
 
 def encode_messages(
@@ -133,12 +162,14 @@ def encode_messages(
     """
     if not messages:
         raise UASError("there is no message to answer")
+    _check_roles(messages)
+    if all(message["role"] != "user" for message in messages):
+        raise UASError("there is no user turn to answer: add {'role': 'user', 'content': ...}")
     ids: list[int] = []
     for message in messages:
-        role = message.get("role")
-        if role not in ROLES:
-            raise UASError(f"message role {role!r} is none of {', '.join(ROLES)}")
+        role = message["role"]
         audios, texts = _split(message)
+        _check_text(texts)
         ids += [vocabulary.im_start, *text.encode(f"{role}\n")]
         for part in audios:
             ids += audio_span(_tokens(part, encode_audio), vocabulary)
