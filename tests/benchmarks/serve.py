@@ -52,7 +52,9 @@ def server(model: Path, *options: str) -> Iterator[str]:
         sys.executable, "-m", "uas_plugin.cli", "serve", "--model", str(model), "--name", NAME,
         "--port", str(port), *options,
     ]  # fmt: skip
-    process = subprocess.Popen(command, cwd=sys.path[0], env={**os.environ, "UAS_LOG_LEVEL": "ERROR"})
+    process = subprocess.Popen(
+        command, cwd=sys.path[0], env={**os.environ, "UAS_LOG_LEVEL": "ERROR"}
+    )
     try:
         url = f"http://127.0.0.1:{port}"
         while True:

@@ -22,7 +22,9 @@ import soundfile
 
 from uas_plugin.errors import UASError
 from uas_plugin.serve import cli
+from uas_plugin.serve.errors import APIError
 from uas_plugin.serve.options import ServeOptions
+from uas_plugin.serve.request import Offer, parse_chat
 
 from .conftest import RATE, ask, raw_request, sound
 
@@ -107,9 +109,21 @@ BAD: dict[str, tuple[Any, int, str | None, str]] = {
     "fewer than none": (body(min_tokens=-1), 400, "min_tokens", "greater"),
     "many stops": (body(stop=["a"] * 5), 400, "stop", "up to 4"),
     "choices of a stream": (body(n=2, stream=True), 400, "n", "must be 1"),
-    "JSON": (
-        body(response_format={"type": "json_object"}), 400, "response_format", "cannot be held",
+    "another schema": (
+        body(response_format={"type": "json_schema", "json_schema": {"schema": {}}}),
+        400, "response_format", "uas schema json",
     ),
+    "no schema": (
+        body(response_format={"type": "json_schema"}), 400, "response_format", "a JSON schema",
+    ),
+    "JSON as sound": (
+        body(response_format={"type": "json_object"}, **WANT_AUDIO), 400, "response_format", "text",
+    ),
+    "too short for JSON": (
+        body(response_format={"type": "json_object"}), 400, None, "max_new_tokens",
+    ),
+    "unknown constraint": (body(constraint="ttt"), 400, None, "tts"),
+    "sound as text": (body(constraint="tts"), 400, "constraint", 'modalities ["audio"]'),
     "unknown form": (
         body(response_format={"type": "xml"}), 400, "response_format.type", "none of",
     ),
@@ -222,6 +236,14 @@ def long_answer(**changes: Any) -> dict[str, Any]:
     return body(max_tokens=LONG, min_tokens=LONG, **changes)
 
 
+def test_a_model_without_grammar_refuses_json() -> None:
+    offer = Offer("tiny", ServeOptions())
+    sent = body(response_format={"type": "json_object"})
+    with pytest.raises(APIError, match="cannot be held to json_object") as raised:
+        parse_chat(json.dumps(sent).encode(), offer)
+    assert raised.value.status == 400
+
+
 class Steps:
     """Counts the forward passes of a model."""
 
@@ -312,16 +334,40 @@ def test_a_full_queue_says_when_to_come_back(serve) -> None:
             server.client().chat.completions.create(**body(n=3))
 
 
-@pytest.mark.parametrize("stream", [False, True])
-def test_an_answer_that_takes_too_long_is_given_up(serve, steps, stream) -> None:
+def test_an_answer_that_takes_too_long_is_given_up(serve, steps) -> None:
+    asked = body(max_tokens=LONG) | {"extra_body": {"min_tokens": LONG}}
     with serve(timeout=0.3) as server:
+        create = server.client().chat.completions.create
         with pytest.raises(openai.APIStatusError) as raised:
-            server.client().chat.completions.create(
-                **body(max_tokens=LONG), stream=stream, extra_body={"min_tokens": LONG}
-            )
+            create(**asked)
         assert raised.value.status_code == 504
+        with pytest.raises(openai.APIError, match="no answer within 0.3 s"):
+            list(create(**asked, stream=True))
         server.wait(lambda health: health["running"] == 0)
         assert 0 < steps.count < LONG
+
+
+def test_a_fault_in_the_middle_of_a_stream_is_an_event(serve, folders, monkeypatch) -> None:
+    """What was sent is not sent again: a batch is not tried anew for an answer that has begun."""
+    forward, calls = folders.loaded.lm.forward, iter(range(100))
+
+    def breaks(*given: Any, **more: Any) -> Any:
+        if next(calls) == 5:
+            raise RuntimeError("secret weights")
+        return forward(*given, **more)
+
+    monkeypatch.setattr(folders.loaded.lm, "forward", breaks)
+    with serve(wait_ms=300) as server, ThreadPoolExecutor(1) as pool:
+        create = server.client().chat.completions.create
+        more = {"extra_body": {"min_tokens": 20}}
+        whole = pool.submit(create, **body(max_tokens=20), **more)
+        texts = []
+        with pytest.raises(openai.APIError, match="the model failed"):
+            for chunk in create(**body(max_tokens=20), **more, stream=True):
+                texts.append(chunk.choices[0].delta.content)
+        assert server.health()["largest_batch"] == 2
+        answer = whole.result().choices[0].message.content  # tried again, alone
+    assert 1 < len(texts) <= 6 and answer.startswith("".join(texts))
 
 
 # --- the end -----------------------------------------------------------------------------------

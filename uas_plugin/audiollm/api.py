@@ -114,11 +114,53 @@ class AudioLLMGenerator:
             token = int(step[0])
             if token in stop:
                 return
-            piece = AnswerPiece(
-                self.text.decode(self.vocabulary.text_ids([token])), self.vocabulary.codes([token])
-            )
+            piece = self._piece(token)
             if piece.text or len(piece.audio_tokens):
                 yield piece
+
+    def _piece(self, token: int) -> AnswerPiece:
+        text = self.text.decode(self.vocabulary.text_ids([token]))
+        return AnswerPiece(text, self.vocabulary.codes([token]))
+
+    def stream_batch(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        *,
+        seeds: Sequence[int] | None = None,
+        choices: Sequence[Sequence[str]] | None = None,
+        **generation: Any,
+    ) -> Iterator[list[AnswerPiece | None]]:
+        """:meth:`stream` of several answers together: at each step what each wrote.
+
+        None stands for an answer that has ended; a piece may be empty (a mark was written).
+        Arguments are those of :meth:`generate_batch`; they are checked at once.
+        """
+        options = GenerationOptions.make(generation)
+        prompts = [self._prompt(messages, options) for messages in conversations]
+        shared, stop = self._shared(options), stop_tokens(self.vocabulary, options.modality)
+        steps = generate_steps(
+            self.lm,
+            prompts,
+            seeds=[options.seed] * len(prompts) if seeds is None else list(seeds),
+            guides=self._guides.make(options, len(prompts), choices),
+            **shared,
+        )
+        return ([self._piece(int(i)) if i not in stop else None for i in step] for step in steps)
+
+    def with_tokens(self, messages: Sequence[Message]) -> list[Message]:
+        """``messages`` with the tokens of their audio in it, so that it is heard only once."""
+
+        def heard(part: Mapping[str, Any]) -> Mapping[str, Any]:
+            if part.get("type") != "audio" or part.get("tokens") is not None:
+                return part
+            return {"type": "audio", "tokens": self._encode_audio(part)}
+
+        return [
+            {**message, "content": [heard(part) for part in message["content"]]}
+            if isinstance(message.get("content"), list)
+            else message
+            for message in messages
+        ]
 
     def generate_batch(
         self,

@@ -1,16 +1,16 @@
 """The model behind the server: a batch of requests to pieces of answers.
 
-The HTTP side knows :class:`Piece`, :class:`End` and a ``run`` that emits them. ``Engine`` emits an
-answer when its batch is finished; an engine whose model gives pieces as they come emits them one
-by one, and nothing else changes.
+The HTTP side knows :class:`Piece`, :class:`End` and a ``run`` that emits them; another engine is
+another ``run``. A batch is generated step by step: pieces are emitted as they are written, an
+answer ends when it ends, whatever the others of its batch do, and a batch that nobody waits for
+any more is given up at the next step.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -45,35 +45,66 @@ class End:
     completion_tokens: int
 
 
-class _Abandoned(Exception):
-    """All clients of the running batch have left."""
+class Answering:
+    """One answer as it grows.
 
+    Text behind which a stop text may begin is held back until it is known that none does.
 
-@contextmanager
-def interruptible(model: Any, unwanted: Callable[[], bool]) -> Iterator[None]:
-    """Every forward pass of ``model`` first asks whether its result is still wanted.
-
-    A generation is one call that takes as long as its longest answer; this is the seam at which
-    it can be given up.
+    Args:
+        job: takes what is emitted. messages: with the tokens of their audio.
+        prompt_tokens: ids of the prompt.
     """
 
-    def check(*_: Any) -> None:
-        if unwanted():
-            raise _Abandoned
+    def __init__(self, job: Job, messages: Sequence[Any], prompt_tokens: int) -> None:
+        self.job, self.messages, self.prompt_tokens = job, messages, prompt_tokens
+        self.ask: Ask = job.payload
+        self.text, self.sent, self.tokens = "", 0, 0
+        self.codes: list[np.ndarray] = []
+        self.reason: str | None = None  # why it ended, once it has
+        stop = self.ask.request.stop
+        self._held = max(map(len, stop), default=1) - 1
 
-    handle = model.register_forward_pre_hook(check)
-    try:
-        yield
-    finally:
-        handle.remove()
+    @property
+    def started(self) -> bool:
+        """Whether the client may have seen some of it."""
+        return self.sent > 0
+
+    def take(self, piece: Any | None) -> None:
+        """The next step's piece; None: the model has ended it."""
+        if self.reason is not None:
+            return
+        if piece is None:
+            self.reason = "stop"
+            return
+        self.tokens += 1
+        self.codes.append(piece.audio_tokens)
+        if not piece.text:
+            return
+        self.text += piece.text
+        self.text, stopped = cut_at_stop(self.text, self.ask.request.stop)
+        if stopped:
+            self.reason = "stop"
+        elif self.ask.request.stream:
+            self._send(len(self.text) - self._held)
+
+    def _send(self, end: int) -> None:
+        if end > self.sent:
+            self.job.emit(Piece(self.text[self.sent : end]))
+            self.sent = end
+
+    def finish(self, wave: np.ndarray | None) -> None:
+        """Emit what is left, the audio ``wave`` (S,) and the end."""
+        self._send(len(self.text))
+        if wave is not None:
+            self.job.emit(Piece(audio=wave))
+        self.job.emit(End(self.reason or "length", self.prompt_tokens, self.tokens))
 
 
 class Engine:
     """Answers through a loaded AudioLLM and, for audio, a token decoder.
 
     Args:
-        llm: as ``uas_plugin.load_audiollm`` gives it. Where it has ``response_format_options``,
-            that gives the generation options which hold an answer to a ``response_format``.
+        llm: as ``uas_plugin.load_audiollm`` gives it.
         codec: as ``uas_plugin.load_codec`` gives it; None: no audio answers.
 
     Raises:
@@ -82,7 +113,6 @@ class Engine:
 
     def __init__(self, llm: Any, codec: Any | None = None) -> None:
         self.llm, self.codec = llm, codec
-        self.format_options = getattr(llm, "response_format_options", None)
         size = llm.vocabulary.codebook_size
         if codec is not None and codec.codebook_size != size:
             raise UASError(
@@ -90,61 +120,96 @@ class Engine:
                 f"{size}: pass the --codec that was trained with the model's tokenizer"
             )
 
+    def format_options(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """Generation options for a ``response_format`` of JSON: the schema's grammar.
+
+        Raises:
+            UASError: another JSON schema than the Unified Audio Schema.
+        """
+        from uas_plugin.schema import json_schema
+
+        if wanted["type"] == "json_schema":
+            given = _bare(wanted["json_schema"]["schema"])
+            if given not in [_bare(json_schema(rules=rules)) for rules in (True, False)]:
+                raise UASError(
+                    "answers follow one JSON schema, that of `uas schema json`: send it, or "
+                    "json_object"
+                )
+        return {"constraint": "uas"}
+
     def warm_up(self) -> bool:
         """Load the audio tokenizer now; False where the model has none that can be had."""
         silence = (np.zeros(16000, dtype=np.float32), 16000)
         content = [{"type": "audio", "audio": silence}]
         try:
-            self.llm.encode([{"role": "user", "content": content}])
+            self.llm.with_tokens([{"role": "user", "content": content}])
         except UASError as error:
             logging.warning("audio in requests will be refused: %s", error)
             return False
         return True
 
     def run(self, jobs: Sequence[Job]) -> None:
-        """Answer ``jobs`` (payload :class:`Ask`, equal options): emit each one's pieces and end.
+        """Answer ``jobs`` (payload :class:`Ask`, equal options): emit each one's pieces and end."""
+        answers = [found for job in jobs if not job.gone if (found := self._prepared(job))]
+        self._run(answers)
 
-        What fails together is tried in halves: one bad request, or a batch too large for the
-        memory, must not take the others with it.
+    def _prepared(self, job: Job) -> Answering | None:
+        request = job.payload.request
+        try:
+            messages = self.llm.with_tokens(request.messages)
+            prompt = self.llm.encode(messages, request.options.modality)
+        except UASError as error:
+            job.emit(error)
+            return None
+        return Answering(job, messages, len(prompt))
+
+    def _run(self, answers: Sequence[Answering]) -> None:
+        """Generate together; what fails is tried in halves.
+
+        One request that fails, or a batch too large for the memory, must not take the others along.
         """
-        jobs = [job for job in jobs if not job.gone]
-        if not jobs:
+        if not answers:
             return
         try:
-            with interruptible(self.llm.lm, lambda: all(job.gone for job in jobs)):
-                self._answer(jobs)
-        except _Abandoned:
-            logging.info("a batch of %d was given up: its clients have left", len(jobs))
+            self._generate(answers)
         except Exception as error:
-            if len(jobs) > 1:
-                half = len(jobs) // 2
-                self.run(jobs[:half])
-                self.run(jobs[half:])
+            fresh = [answer for answer in answers if not answer.started]
+            if len(answers) > 1:
+                for answer in answers:
+                    if answer.started:
+                        answer.job.emit(error)
+                half = (len(fresh) + 1) // 2
+                for part in (fresh[:half], fresh[half:]):
+                    self._run([Answering(a.job, a.messages, a.prompt_tokens) for a in part])
                 return
             if not isinstance(error, UASError):
                 logging.exception("a request failed")
-            jobs[0].emit(error)
+            answers[0].job.emit(error)
 
-    def _answer(self, jobs: Sequence[Job]) -> None:
-        asks: list[Ask] = [job.payload for job in jobs]
-        options = asks[0].request.options
-        shared = {name: getattr(options, name) for name in options.__dataclass_fields__}
-        answers = self.llm.generate_batch(
-            [ask.request.messages for ask in asks],
-            batch_size=len(asks),
-            seeds=[ask.seed for ask in asks],
-            **shared,
+    def _generate(self, answers: Sequence[Answering]) -> None:
+        options = answers[0].ask.request.options
+        steps = self.llm.stream_batch(
+            [answer.messages for answer in answers],
+            seeds=[answer.ask.seed for answer in answers],
+            **{item.name: getattr(options, item.name) for item in fields(options)},
         )
-        waves = self._decode([answer.audio_tokens for answer in answers])
-        for job, ask, answer, wave in zip(jobs, asks, answers, waves, strict=True):
-            text, stopped = cut_at_stop(answer.text, ask.request.stop)
-            full = len(answer.token_ids) >= options.max_new_tokens
-            job.emit(Piece(text, wave))
-            reason = "length" if full and not stopped else "stop"
-            job.emit(End(reason, answer.prompt_tokens, len(answer.token_ids)))
+        open_ = list(answers)
+        for pieces in steps:
+            for answer, piece in zip(answers, pieces, strict=True):
+                answer.take(piece)
+            # Text is handed over as soon as it ends; audio is decoded together, below.
+            for answer in [a for a in open_ if a.reason and not any(map(len, a.codes))]:
+                answer.finish(None)
+                open_.remove(answer)
+            if all(answer.job.gone or answer.reason for answer in answers):
+                break
+        left = [answer for answer in open_ if not answer.job.gone]
+        waves = self._decode([np.concatenate([*a.codes, np.zeros(0, np.int64)]) for a in left])
+        for answer, wave in zip(left, waves, strict=True):
+            answer.finish(wave)
 
     def _decode(self, tokens: Sequence[np.ndarray]) -> list[np.ndarray | None]:
-        """Waveforms (S,) of audio tokens; None where there are none."""
+        """Waveforms (S,) of audio tokens (N,); None where there are none."""
         waves: list[np.ndarray | None] = [None] * len(tokens)
         spoken = [i for i, ids in enumerate(tokens) if len(ids)]
         if spoken and self.codec is not None:
@@ -152,6 +217,11 @@ class Engine:
             for i, wave in zip(spoken, found, strict=True):
                 waves[i] = wave
         return waves
+
+
+def _bare(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the mark of the dialect, which clients drop or add."""
+    return {name: value for name, value in schema.items() if name != "$schema"}
 
 
 def cut_at_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:

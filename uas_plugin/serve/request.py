@@ -115,6 +115,7 @@ class _Body(_Strict):
     temperature: float | None = Field(None, ge=0, le=2, allow_inf_nan=False)
     top_p: float | None = Field(None, gt=0, le=1)
     top_k: int | None = Field(None, ge=0)
+    constraint: str | None = None
     n: int | None = Field(1, ge=1, le=MAX_CHOICES)
     seed: int | None = Field(None, ge=-SEED_LIMIT, lt=SEED_LIMIT)
     stop: str | list[str] | None = None
@@ -283,10 +284,17 @@ def _generation(body: _Body, modality: str | None, offer: Offer) -> GenerationOp
         drawing = {"top_p": body.top_p, "top_k": body.top_k}
         values |= {"do_sample": True, "temperature": float(body.temperature)}
         values |= {name: value for name, value in drawing.items() if value is not None}
+    if body.constraint is not None:
+        values["constraint"] = body.constraint
     try:
-        return GenerationOptions.make(values)
+        options = GenerationOptions.make(values)
     except UASError as error:
         raise APIError(400, str(error)) from None
+    if options.modality != modality:  # a constraint has its own
+        needs = {None: ["text", "audio"]}.get(options.modality, [options.modality])
+        message = f"constraint '{options.constraint}' needs modalities {json.dumps(needs)}"
+        raise APIError(400, message, param="constraint")
+    return options
 
 
 def _response_format(
