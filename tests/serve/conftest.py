@@ -39,6 +39,8 @@ def _shaken(module: Any, std: float) -> Any:
 
 
 def make_tokenizer(folder: Path) -> None:
+    import torch
+
     from uas_plugin.tokenizer.api import from_training_model
     from uas_plugin.tokenizer.build import build_model
     from uas_plugin.tokenizer.vocabulary import DecoderVocabulary
@@ -50,6 +52,7 @@ def make_tokenizer(folder: Path) -> None:
         "quantize_vocab_size": CODES, "encoder_residual_source_position": 1,
         "encoder_residual_target_position": 2, "init_std": 0.2,
     }  # fmt: skip
+    torch.manual_seed(0)
     model = build_model(sizes, DecoderVocabulary(text_vocab_size=50, eos=2, pad=3))
     tokenizer = from_training_model(model)
     # Entries that are hidden states of noise, so that clips get tokens of their own.
@@ -99,6 +102,7 @@ def make_codec(folder: Path, codes: int = CODES) -> None:
         "encoder": {"channels": 16, "blocks": 1, "kernel_size": 3},
         "estimator": {"channels": 16, "blocks": 2, "time_channels": 16, "dilations": [1, 2]},
     }  # fmt: skip
+    torch.manual_seed(0)
     model = TokenToMel(decoder_config(values))
     torch.nn.init.normal_(model.decoder.estimator.final_proj.weight, std=0.1)
     model.mel_mean += torch.linspace(-6, -4, 80)

@@ -291,7 +291,7 @@ def _generation(body: _Body, modality: str | None, offer: Offer) -> GenerationOp
     except UASError as error:
         raise APIError(400, str(error)) from None
     if options.modality != modality:  # a constraint has its own
-        needs = {None: ["text", "audio"]}.get(options.modality, [options.modality])
+        needs = ["text", "audio"] if options.modality is None else [options.modality]
         message = f"constraint '{options.constraint}' needs modalities {json.dumps(needs)}"
         raise APIError(400, message, param="constraint")
     return options
