@@ -3,8 +3,7 @@
 A small model with random weights answers prompts of 20 to 60 audio tokens with up to 128
 tokens, drawn; free and constrained runs take turns, and medians count. A constraint's cost is the
 time that it takes in a run, over the rest of the run: constrained answers end when they are
-complete, so that the rates alone would compare batches of other sizes. Continuous batching is
-transformers' own (`generate_batch` of a model), greedy.
+complete, so that the rates alone would compare batches of other sizes.
 
 example:
   python tests/benchmarks/lm_generate.py --text exp/mini/text
@@ -79,25 +78,6 @@ class Clock:
         return self.tokens / seconds, self.guided / (seconds - self.guided)
 
 
-def continuous(llm: Any, prompts: list[list[int]], tokens: int) -> Callable[[], float] | None:
-    """Rate of transformers' continuous batching, or None where it is not offered."""
-    from transformers import GenerationConfig
-
-    if not hasattr(llm.lm, "generate_batch"):
-        return None
-    config = GenerationConfig(
-        max_new_tokens=tokens, do_sample=False, eos_token_id=-1, pad_token_id=llm.vocabulary.pad
-    )
-
-    def run() -> float:
-        begin = time.perf_counter()
-        out = llm.lm.generate_batch(prompts, generation_config=config, progress_bar=False)
-        made = sum(len(item.generated_tokens) for item in out.values())
-        return made / (time.perf_counter() - begin)
-
-    return run
-
-
 def main() -> None:
     """Print one JSON line per measurement."""
     parser = argparse.ArgumentParser(
@@ -109,7 +89,6 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=128, help="of an answer (default 128)")
     parser.add_argument("--batch", type=int, default=16, help="rows of a batch (default 16)")
     parser.add_argument("--repeats", type=int, default=5, help="pairs of runs (default 5)")
-    parser.add_argument("--continuous", action="store_true", help="transformers' batching as well")
     args = parser.parse_args()
     from uas_plugin.audiollm import chat
 
@@ -133,10 +112,6 @@ def main() -> None:
             speed, cost = np.median(pairs, axis=0)
             row = {"tokens_per_s": round(float(speed), 1), "cost_per_token": round(float(cost), 4)}
             print(json.dumps({"rows": len(rows), "constraint": name, **row}), flush=True)
-    run = continuous(llm, [llm.encode(c) for c in chats], args.tokens) if args.continuous else None
-    if run is not None:
-        run()
-        print(json.dumps({"rows": len(chats), "continuous batching": round(run(), 1)}))
 
 
 if __name__ == "__main__":
