@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from uas_plugin.audiollm.interleave import SLOTS, interleave
 from uas_plugin.audiollm.vocabulary import Vocabulary
 from uas_plugin.data.text import TextTokenizer
 from uas_plugin.errors import UASError, suggest
@@ -35,6 +36,10 @@ PROMPTS: dict[str, tuple[str, ...]] = {
     "asr": ("Transcribe the audio.", "Write what is said.", "What does the speaker say?"),
     "tts": ("Read aloud:", "Say this:", "Speak the text:"),
 }
+
+# Of uses beyond the trained tasks: no part of the text tokenizer's corpus.
+CAPTION_PROMPT = "Say in one sentence what is heard."
+DIALOGUE_PROMPT = "Answer in text and speech: {} pieces of text, then {} audio tokens, in turn."
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,25 @@ def tts_messages(
     prompt = PROMPTS["tts"][variant % len(PROMPTS["tts"])]
     asked = ", ".join(f"{name}: {value}" for name, value in sorted((attributes or {}).items()))
     return _user(f"{asked}\n{prompt} {text}" if asked else f"{prompt} {text}", None)
+
+
+def caption_messages(audio: Any) -> list[dict[str, Any]]:
+    """Ask for a sentence about the audio."""
+    return _user(CAPTION_PROMPT, audio)
+
+
+def text_chat_messages(text: str) -> list[dict[str, Any]]:
+    """A question in text, to be answered in text."""
+    return _user(text, None)
+
+
+def speech_chat_messages(audio: Any, *, slots: Sequence[int] = SLOTS) -> list[dict[str, Any]]:
+    """A spoken question, to be answered in text and speech in turn.
+
+    As in UAS-Audio's demonstration, the system's turn asks for the form of the answer.
+    """
+    system = {"role": "system", "content": DIALOGUE_PROMPT.format(*slots)}
+    return [system, *_user("", audio)]
 
 
 def prompt_corpus() -> list[str]:
@@ -201,12 +225,22 @@ def encode_example(
     *,
     answer_text: str | None = None,
     answer_audio: Any | None = None,
+    slots: Sequence[int] = SLOTS,
 ) -> Example:
-    """Ids of a training item. The answer (text or codebook entries) ends with ``<|im_end|>``."""
-    if (answer_text is None) == (answer_audio is None):
-        raise UASError("an item has either a text answer or an audio answer")
+    """Ids of a training item. The answer ends with ``<|im_end|>``.
+
+    Args:
+        answer_text, answer_audio: text, or codebook entries; both: in turn, by ``slots``.
+
+    Raises:
+        UASError: there is no answer, or a message is wrong.
+    """
+    if answer_text is None and answer_audio is None:
+        raise UASError("an item needs a text answer, an audio answer, or both")
     prompt = encode_messages(messages, vocabulary, text)
-    if answer_text is not None:
+    if answer_text is not None and answer_audio is not None:
+        answer = interleave(text.encode(answer_text), answer_audio, vocabulary, slots)
+    elif answer_text is not None:
         answer = text.encode(answer_text)
     else:
         answer = audio_span(answer_audio, vocabulary)

@@ -154,6 +154,12 @@ def _guided(guides: Sequence[Guide | None], size: int, left: int) -> Tensor:
     return torch.from_numpy(~allowed)
 
 
+def _accept(guides: Sequence[Guide | None], picked: Tensor) -> None:
+    for guide, token in zip(guides, picked.tolist()):
+        if guide is not None:
+            guide.accept(token)
+
+
 def _check_logits(logits: Tensor, step: int) -> None:
     if bool(logits.isnan().any()):
         raise UASError(
@@ -221,9 +227,7 @@ def generate_steps(
         else:
             picked = _draw(logits, uniforms[alive, step], options)
         if guides is not None:
-            for guide, token in zip(here, picked.tolist()):
-                if guide is not None:
-                    guide.accept(token)
+            _accept(here, picked)
         chosen = ends[0].repeat(len(prompts)).index_copy(0, alive, picked.where(~done, ends[0]))
         yield chosen
         done = done | torch.isin(picked, ends)
