@@ -9,6 +9,10 @@ from typing import Any
 
 from uas_plugin.bin import Parser, make_parser
 
+TASKS = ("uas", "asr", "qa", "tts", "caption", "speech_chat", "chat")
+# What --constrain means for a task.
+CONSTRAINTS = {"uas": "uas", "asr": "asr", "qa": "choice", "tts": "tts"}
+
 
 def get_parser() -> Parser:
     """The command's arguments."""
@@ -22,7 +26,7 @@ def get_parser() -> Parser:
     )
     parser.prog = "uas generate"
     parser.add_argument("--model", required=True, help="exported AudioLLM: folder or hub id")
-    parser.add_argument("--task", choices=("uas", "asr", "qa", "tts", "chat"), default="chat")
+    parser.add_argument("--task", choices=TASKS, default="chat")
     parser.add_argument("--text", help="what to ask (chat, qa) or to say (tts)")
     parser.add_argument("--choice", action="append", default=[], help="option of qa; repeat")
     parser.add_argument("--attribute", action="append", default=[], help="tts: gender=Female, ...")
@@ -31,6 +35,11 @@ def get_parser() -> Parser:
     parser.add_argument("--tokenizer", help="audio tokenizer (default: the one the model names)")
     parser.add_argument("--output", type=Path, help="JSON lines (default: standard output)")
     parser.add_argument("--max_new_tokens", type=int, default=256, help="longest answer (256)")
+    parser.add_argument(
+        "--constrain",
+        action="store_true",
+        help="only what the task allows: valid schema JSON, one of the choices, text, or audio",
+    )
     parser.add_argument("--temperature", type=float, help="draw at this temperature, not greedy")
     parser.add_argument("--top_k", type=int, default=0, help="draw among so many (0 = all)")
     parser.add_argument("--seed", type=int, default=0, help="of the drawing (default 0)")
@@ -50,12 +59,16 @@ def build_messages(args: Any, audio: dict[str, Any] | None) -> list[dict[str, An
         messages = chat.uas_messages(None)
     elif args.task == "asr":
         messages = chat.asr_messages(None)
+    elif args.task == "caption":
+        messages = chat.caption_messages(None)
+    elif args.task == "speech_chat":
+        messages = chat.speech_chat_messages(None)
     elif args.task == "qa":
         messages = chat.qa_messages(None, args.text, args.choice)
     else:
-        messages = [{"role": "user", "content": [{"type": "text", "text": args.text}]}]
+        messages = chat.text_chat_messages(args.text)
     if audio is not None:
-        messages[0]["content"].insert(0, audio)
+        messages[-1]["content"].insert(0, audio)
     return messages
 
 
@@ -74,14 +87,26 @@ def _requests(args: Any) -> list[tuple[str, dict[str, Any] | None]]:
     return [("text", None)]
 
 
+def _form(args: Any, number: int) -> dict[str, Any]:
+    """Generation options that say what an answer may look like."""
+    if args.task == "speech_chat":  # nothing but its form tells text from speech
+        return {"constraint": "interleaved"}
+    if not args.constrain or args.task not in CONSTRAINTS:
+        return {"modality": "audio" if args.task == "tts" else "text"}
+    choices = [args.choice] * number if args.task == "qa" else None
+    return {"constraint": CONSTRAINTS[args.task], "choices": choices}
+
+
 def main(argv: Sequence[str]) -> None:
     """Parse the arguments, generate, print."""
     parser = get_parser()
     args = parser.parse_args(argv)
     if args.task in ("tts", "qa", "chat") and not args.text:
         parser.error(f"--task {args.task} needs --text.")
-    if args.task in ("uas", "asr") and not (args.audio or args.cuts):
+    if args.task in ("uas", "asr", "caption", "speech_chat") and not (args.audio or args.cuts):
         parser.error(f"--task {args.task} needs --audio or --cuts.")
+    if args.constrain and args.task == "qa" and not args.choice:
+        parser.error("--constrain with --task qa needs --choice.")
     if any("=" not in item for item in args.attribute):
         parser.error("--attribute is name=value.")
     from uas_plugin.atomic import write_jsonl
@@ -95,7 +120,7 @@ def main(argv: Sequence[str]) -> None:
     answers = llm.generate_batch(
         [build_messages(args, audio) for _, audio in requests],
         batch_size=args.batch_size,
-        modality="audio" if args.task == "tts" else "text",
+        **_form(args, len(requests)),
         max_new_tokens=args.max_new_tokens,
         top_k=args.top_k,
         seed=args.seed,
