@@ -1,4 +1,4 @@
-"""The AudioLLM for training: a Qwen2 causal LM over packed rows.
+"""The AudioLLM for training: a causal LM of transformers over packed rows.
 
 Shapes: ``B`` rows, ``L`` tokens of a row, ``D`` width, ``V`` vocabulary.
 """
@@ -6,14 +6,23 @@ Shapes: ``B`` rows, ``L`` tokens of a row, ``D`` width, ``V`` vocabulary.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from uas_plugin.audiollm.backbone import (
+    Source,
+    backbone_config,
+    embed_codebook,
+    load_backbone,
+    make_backbone,
+)
 from uas_plugin.audiollm.chat import TASKS
 from uas_plugin.audiollm.vocabulary import Vocabulary
+from uas_plugin.errors import UASError
 
 if TYPE_CHECKING:
     from transformers import Qwen2Config
@@ -68,27 +77,20 @@ def packed_mask(units: Tensor, items: Tensor) -> Tensor:
     return (same_unit & visible & causal)[:, None]
 
 
-def embed_codebook(codebook: Tensor, width: int, std: float, seed: int = 0) -> Tensor:
-    """Audio embeddings ``(K, D)`` from a codebook ``(K, C)`` by a random projection.
-
-    Codes that are near in the codebook start near in the LM; mean 0 and the standard deviation
-    that the other embeddings have.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    centred = codebook.float() - codebook.float().mean(dim=0)
-    projection = torch.randn(codebook.shape[1], width, generator=generator)
-    out = centred @ projection
-    return out * (std / out.std().clamp_min(1e-8))
-
-
 class AudioLLM(nn.Module):
-    """Qwen2 with loss on the answers of packed rows.
+    """A causal LM with loss on the answers of packed rows.
 
     Args:
         vocabulary: ids; its size is the model's.
         codebook: ``(K, C)`` of the audio tokenizer, to start the audio embeddings from.
         task_weights: loss weight of a task's tokens, 1 where not given.
+        backbone: pretrained ``save_pretrained`` folder, or the settings of an untrained model
+            (``{"model_type": ...}``); default: an untrained Qwen2 of ``shape``.
+        same_as: special tokens that a pretrained backbone has already, see ``extend_vocabulary``.
         **shape: as :func:`qwen2_config`.
+
+    Raises:
+        UASError: ``backbone`` and ``shape`` are both given, or the backbone does not fit.
     """
 
     def __init__(
@@ -97,20 +99,19 @@ class AudioLLM(nn.Module):
         vocabulary: Vocabulary,
         codebook: Tensor | None = None,
         task_weights: dict[str, float] | None = None,
+        backbone: Source | None = None,
+        same_as: dict[str, int] | None = None,
         **shape: Any,
     ) -> None:
         super().__init__()
-        from transformers import Qwen2ForCausalLM
-
-        config = qwen2_config(vocabulary, **shape)
-        self.lm = Qwen2ForCausalLM(config)
+        if backbone is not None and shape:
+            raise UASError(f"lm.model: a backbone has its own {', '.join(shape)}: leave one out")
+        if backbone is None or isinstance(backbone, Mapping):
+            self.lm = _untrained(backbone, vocabulary, codebook, shape)
+        else:
+            self.lm = load_backbone(backbone, vocabulary, codebook=codebook, same_as=same_as)
         weights = [0.0, *((task_weights or {}).get(task, 1.0) for task in TASKS)]
         self.register_buffer("task_weights", torch.tensor(weights), persistent=False)
-        if codebook is not None:
-            start = vocabulary.audio_start
-            rows = embed_codebook(codebook, config.hidden_size, config.initializer_range)
-            with torch.no_grad():
-                self.lm.get_input_embeddings().weight[start : start + len(rows)] = rows
 
     def forward(
         self,
@@ -129,7 +130,7 @@ class AudioLLM(nn.Module):
         """
         chosen = labels >= 0
         hidden = self.hidden(tokens, positions, units, items)[chosen]
-        logits = self.lm.lm_head(hidden).float()
+        logits = self.lm.get_output_embeddings()(hidden).float()
         target, task = labels[chosen], tasks[chosen]
         nll = F.cross_entropy(logits, target, reduction="none")
         weight = self.task_weights[task]
@@ -141,12 +142,31 @@ class AudioLLM(nn.Module):
 
     def hidden(self, tokens: Tensor, positions: Tensor, units: Tensor, items: Tensor) -> Tensor:
         """Final states ``(B, L, D)`` of packed rows."""
-        return self.lm.model(
+        return self.lm.base_model(
             input_ids=tokens,
             position_ids=positions,
             attention_mask=packed_mask(units, items),
             use_cache=False,
         ).last_hidden_state
+
+
+def _untrained(
+    settings: Mapping[str, Any] | None,
+    vocabulary: Vocabulary,
+    codebook: Tensor | None,
+    shape: dict[str, Any],
+) -> Any:
+    if settings is None:
+        config = qwen2_config(vocabulary, **shape)
+    else:
+        config = backbone_config(settings, vocabulary)
+    lm = make_backbone(config)
+    if codebook is not None:
+        start, table = vocabulary.audio_start, lm.get_input_embeddings().weight
+        with torch.no_grad():
+            rows = embed_codebook(codebook, table.shape[1], config.initializer_range)
+            table[start : start + len(rows)] = rows
+    return lm
 
 
 def _stats(nll: Tensor, right: Tensor, task: Tensor) -> dict[str, Tensor]:

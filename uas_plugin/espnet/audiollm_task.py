@@ -40,7 +40,12 @@ BATCH_DEFAULTS: dict[str, Any] = {
 }
 
 
-MODEL_OPTIONS = (*inspect.signature(qwen2_config).parameters, "task_weights", "init_codebook")
+MODEL_OPTIONS = tuple(
+    name
+    for made in (qwen2_config, AudioLLM)
+    for name in inspect.signature(made).parameters
+    if name not in ("vocabulary", "codebook", "shape")
+) + ("init_codebook",)
 
 
 class ESPnetAudioLLM(AbsESPnetModel):
@@ -96,6 +101,9 @@ class AudioLLMTask(UASTask):
             codebook=codebook if use_codebook else None,
             **conf,
         )
+        if "backbone" in conf:
+            # What ESPnet stores beside the weights rebuilds the model without the folder.
+            args.model_conf = {**args.model_conf, "backbone": model.lm.config.to_dict()}
         return ESPnetAudioLLM(model)
 
     @classmethod
