@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from uas_plugin.audiollm.audio_input import AUDIO_SLOT, AudioInput
 from uas_plugin.audiollm.backbone import (
     Source,
     backbone_config,
@@ -21,11 +22,15 @@ from uas_plugin.audiollm.backbone import (
     make_backbone,
 )
 from uas_plugin.audiollm.chat import TASKS
+from uas_plugin.audiollm.options import from_section
+from uas_plugin.audiollm.stages import LoraOptions, add_lora, select_stage
 from uas_plugin.audiollm.vocabulary import Vocabulary
-from uas_plugin.errors import UASError
+from uas_plugin.errors import UASError, suggest
 
 if TYPE_CHECKING:
     from transformers import Qwen2Config
+
+AUDIO_INPUTS = ("discrete", "continuous")
 
 
 def qwen2_config(
@@ -87,6 +92,11 @@ class AudioLLM(nn.Module):
         backbone: pretrained ``save_pretrained`` folder, or the settings of an untrained model
             (``{"model_type": ...}``); default: an untrained Qwen2 of ``shape``.
         same_as: special tokens that a pretrained backbone has already, see ``extend_vocabulary``.
+        audio_input: "discrete" (codebook entries) or "continuous" (states of an audio encoder).
+        encoder: of continuous input, see :class:`~uas_plugin.audiollm.audio_input.AudioInput`.
+        lora: settings of :class:`~uas_plugin.audiollm.stages.LoraOptions`; default: no adapters.
+        stage: which parts have gradients, a name of ``stages.STAGES``.
+        gradient_checkpointing: compute the layers' states twice instead of keeping them.
         **shape: as :func:`qwen2_config`.
 
     Raises:
@@ -101,15 +111,29 @@ class AudioLLM(nn.Module):
         task_weights: dict[str, float] | None = None,
         backbone: Source | None = None,
         same_as: dict[str, int] | None = None,
+        audio_input: str = "discrete",
+        encoder: Source | None = None,
+        lora: dict[str, Any] | None = None,
+        stage: str = "instruction",
+        gradient_checkpointing: bool = False,
         **shape: Any,
     ) -> None:
         super().__init__()
+        _check_audio_input(audio_input, encoder)
+        self.vocabulary = vocabulary
         if backbone is not None and shape:
             raise UASError(f"lm.model: a backbone has its own {', '.join(shape)}: leave one out")
         if backbone is None or isinstance(backbone, Mapping):
             self.lm = _untrained(backbone, vocabulary, codebook, shape)
         else:
             self.lm = load_backbone(backbone, vocabulary, codebook=codebook, same_as=same_as)
+        if gradient_checkpointing:
+            self.lm.gradient_checkpointing_enable({"use_reentrant": False})
+        if lora is not None:
+            add_lora(self.lm, from_section(LoraOptions, lora, "lm.model.lora"))
+        width = self.lm.get_input_embeddings().weight.shape[1]
+        self.audio = None if encoder is None else AudioInput(encoder, width)
+        select_stage(self, stage)
         weights = [0.0, *((task_weights or {}).get(task, 1.0) for task in TASKS)]
         self.register_buffer("task_weights", torch.tensor(weights), persistent=False)
 
@@ -121,15 +145,20 @@ class AudioLLM(nn.Module):
         items: Tensor,
         labels: Tensor,
         tasks: Tensor,
+        audio: Tensor | None = None,
+        audio_frames: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Loss of packed rows; all arguments ``(B, L)`` int64 as made by ``packing.collate``.
+
+        Args:
+            audio, audio_frames: of continuous input, see :meth:`embed`.
 
         Returns:
             ``(loss, stats, weight)``: mean negative log-likelihood (nats) over answer tokens,
             weighted by task; detached loss and accuracy per task; the number of answer tokens.
         """
         chosen = labels >= 0
-        hidden = self.hidden(tokens, positions, units, items)[chosen]
+        hidden = self.hidden(tokens, positions, units, items, audio, audio_frames)[chosen]
         logits = self.lm.get_output_embeddings()(hidden).float()
         target, task = labels[chosen], tasks[chosen]
         nll = F.cross_entropy(logits, target, reduction="none")
@@ -140,14 +169,55 @@ class AudioLLM(nn.Module):
         stats["loss"] = loss.detach()
         return loss, stats, torch.as_tensor(float(len(target)), device=loss.device)
 
-    def hidden(self, tokens: Tensor, positions: Tensor, units: Tensor, items: Tensor) -> Tensor:
+    def hidden(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        units: Tensor,
+        items: Tensor,
+        audio: Tensor | None = None,
+        audio_frames: Tensor | None = None,
+    ) -> Tensor:
         """Final states ``(B, L, D)`` of packed rows."""
         return self.lm.base_model(
-            input_ids=tokens,
+            inputs_embeds=self.embed(tokens, audio, audio_frames),
             position_ids=positions,
             attention_mask=packed_mask(units, items),
             use_cache=False,
         ).last_hidden_state
+
+    def embed(
+        self, tokens: Tensor, audio: Tensor | None = None, audio_frames: Tensor | None = None
+    ) -> Tensor:
+        """Input embeddings ``(B, L, D)`` of ids, and of audio in the slots among them.
+
+        Args:
+            tokens: ``(B, L)`` int64; ``AUDIO_SLOT`` for a state of the audio encoder.
+            audio: ``(A, mel, T)`` log-mel of the clips, in the order of their slots (row after
+                row); not with discrete input. audio_frames: ``(A,)`` real frames of each.
+
+        Raises:
+            UASError: the slots are not as many as the encoder's states.
+        """
+        embedded = self.lm.get_input_embeddings()(tokens.clamp_min(0))
+        if self.audio is None:
+            return embedded
+        if audio is None or audio_frames is None:
+            raise UASError("a model with continuous audio input needs audio and audio_frames")
+        states, slots = self.audio(audio, audio_frames).to(embedded.dtype), tokens == AUDIO_SLOT
+        if len(states) != int(slots.sum()):
+            raise UASError(f"{int(slots.sum())} slots for {len(states)} states of the audio encoder")
+        # The sum is 0 where there is no audio; it keeps the projection in the graph.
+        return embedded.masked_scatter(slots[..., None], states) + states[:0].sum()
+
+
+def _check_audio_input(audio_input: str, encoder: Source | None) -> None:
+    if audio_input not in AUDIO_INPUTS:
+        hint = suggest(audio_input, AUDIO_INPUTS)
+        raise UASError(f"lm.model.audio_input: unknown '{audio_input}'.{hint}")
+    if (audio_input == "continuous") != (encoder is not None):
+        needs = "needs lm.model.encoder" if encoder is None else "has no encoder"
+        raise UASError(f"lm.model.audio_input: {audio_input} input {needs}")
 
 
 def _untrained(
