@@ -206,7 +206,9 @@ class AudioLLM(nn.Module):
             raise UASError("a model with continuous audio input needs audio and audio_frames")
         states, slots = self.audio(audio, audio_frames).to(embedded.dtype), tokens == AUDIO_SLOT
         if len(states) != int(slots.sum()):
-            raise UASError(f"{int(slots.sum())} slots for {len(states)} states of the audio encoder")
+            raise UASError(
+                f"{int(slots.sum())} slots for {len(states)} states of the audio encoder"
+            )
         # The sum is 0 where there is no audio; it keeps the projection in the graph.
         return embedded.masked_scatter(slots[..., None], states) + states[:0].sum()
 

@@ -82,7 +82,9 @@ def select_stage(model: Any, stage: str) -> list[str]:
         if wanted:
             trained.append(name)
     if not trained:
-        raise UASError(f"stage '{stage}' trains the projection: set lm.model.audio_input=continuous")
+        raise UASError(
+            f"stage '{stage}' trains the projection: set lm.model.audio_input=continuous"
+        )
     return trained
 
 

@@ -16,6 +16,7 @@ from espnet2.torch_utils.device_funcs import force_gatherable
 from espnet2.train.abs_espnet_model import AbsESPnetModel
 from espnet2.utils.types import str_or_none
 
+from uas_plugin.atomic import write_jsonl
 from uas_plugin.audiollm.audio_input import encoder_mel_bins
 from uas_plugin.audiollm.continuous import ContinuousGroups
 from uas_plugin.audiollm.dataset import GroupDataset
@@ -26,6 +27,7 @@ from uas_plugin.audiollm.packing import (
     collate,
     corrupt_answers,
     corrupt_audio,
+    over_long,
     pack,
     plan_epoch,
     plan_valid,
@@ -45,12 +47,15 @@ BATCH_DEFAULTS: dict[str, Any] = {
 }
 
 
-MODEL_OPTIONS = tuple(
-    name
-    for made in (qwen2_config, AudioLLM)
-    for name in inspect.signature(made).parameters
-    if name not in ("vocabulary", "codebook", "shape")
-) + TRAINING_OPTIONS
+MODEL_OPTIONS = (
+    tuple(
+        name
+        for made in (qwen2_config, AudioLLM)
+        for name in inspect.signature(made).parameters
+        if name not in ("vocabulary", "codebook", "shape")
+    )
+    + TRAINING_OPTIONS
+)
 
 
 class ESPnetAudioLLM(AbsESPnetModel):
@@ -139,6 +144,8 @@ class AudioLLMTask(UASTask):
         conf = _batch_options(args.batch_conf)
         train = mode == "train"
         data = _dataset(args, train)
+        if train and rank_and_world()[0] == 0:
+            _list_over_long(data, conf["row_tokens"], Path(args.output_dir))
         if train:
             units = plan_epoch(
                 data,
@@ -158,6 +165,28 @@ class AudioLLMTask(UASTask):
         noise = conf["code_noise"], conf["answer_noise"]
         rng = np.random.default_rng((args.seed, epoch, rank))
         return _batches(data, shared, vocabulary, noise, rng)
+
+
+@functools.lru_cache(maxsize=1)
+def _list_over_long(data: GroupDataset, row_tokens: int, folder: Path) -> None:
+    """Once a training: log and list in ``over_long.jsonl`` what no row can hold.
+
+    Raises:
+        UASError: that is everything.
+    """
+    dropped = over_long(data, row_tokens)
+    write_jsonl(folder / "over_long.jsonl", dropped)
+    if not dropped:
+        return
+    items = len(data.segments) - len(data)
+    logging.warning(
+        "%s: %d of %d items are above lm.batch.row_tokens=%d and never shown: %s",
+        *(data.folder, len(dropped), items, row_tokens, folder / "over_long.jsonl"),
+    )
+    if len(dropped) == items:
+        raise UASError(
+            f"{data.folder}: every item is above lm.batch.row_tokens={row_tokens}: raise it"
+        )
 
 
 def _check_keys(name: str, given: dict[str, Any], known: Iterable[str]) -> None:
