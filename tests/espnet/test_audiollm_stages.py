@@ -1,4 +1,4 @@
-"""The paper's stages as real ESPnet trainings: a pretrained backbone learns the new ids, then hears."""
+"""The paper's stages as real ESPnet trainings: a backbone learns the new ids, then hears."""
 
 import json
 

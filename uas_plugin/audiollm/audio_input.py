@@ -152,7 +152,7 @@ class AudioInput(nn.Module):
         ).last_hidden_state
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write ``encoder/`` (``save_pretrained``) and ``projection.safetensors``, the latter last."""
+        """Write ``encoder/`` (``save_pretrained``), then ``projection.safetensors``."""
         from safetensors.torch import save_file
 
         folder = Path(folder)
@@ -190,6 +190,11 @@ def _encoder_config(source: str | os.PathLike[str] | Mapping[str, Any]) -> Any:
 def encoder_mel_bins(source: str | os.PathLike[str] | Mapping[str, Any]) -> int:
     """Mel bins that the encoder of ``source`` (folder or settings) reads."""
     return int(_encoder_config(source).num_mel_bins)
+
+
+def encoder_settings(source: str | os.PathLike[str] | Mapping[str, Any]) -> dict[str, Any]:
+    """The encoder's settings, without its weights."""
+    return _encoder_config(source).to_dict()
 
 
 def _make_encoder(source: str | os.PathLike[str] | Mapping[str, Any]) -> Any:

@@ -127,6 +127,7 @@ class AudioLLM(nn.Module):
             self.lm = _untrained(backbone, vocabulary, codebook, shape)
         else:
             self.lm = load_backbone(backbone, vocabulary, codebook=codebook, same_as=same_as)
+        self.gradient_checkpointing = gradient_checkpointing
         if gradient_checkpointing:
             self.lm.gradient_checkpointing_enable({"use_reentrant": False})
         if lora is not None:
