@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,13 +12,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uas_plugin.audiollm import grpo, packing, rewards
+from uas_plugin.audiollm import grpo, grpo_run, packing, rewards
 from uas_plugin.audiollm.api import AudioLLMGenerator
 from uas_plugin.audiollm.chat import qa_messages
 from uas_plugin.audiollm.dataset import GroupDataset
 from uas_plugin.audiollm.model import AudioLLM
 from uas_plugin.data.manifests import custom_of
 from uas_plugin.data.targets import uas_target
+from uas_plugin.data.text import MODEL_NAME
 from uas_plugin.data.tokens import load_token_cuts, read_token_text
 from uas_plugin.errors import UASError
 from uas_plugin.qa.labels import cut_items
@@ -155,6 +157,34 @@ def test_schema_rewards(made):
 def test_choice_rewards():
     reward = rewards.choice_reward(["rain", "bell"], "bell")
     assert [reward(text) for text in ("bell", "B", "rain", "neither")] == [1, 1, 0, 0]
+
+
+def test_the_command_writes_a_model_to_load(finetuned, made, tmp_path, capsys):
+    import uas_plugin
+    from uas_plugin.bin.audiollm_grpo import main
+
+    start, out = tmp_path / "start", tmp_path / "out"
+    finetuned.lm.save_pretrained(start)
+    made.vocabulary.save(start / "vocab.json")
+    shutil.copyfile(made.text.path, start / MODEL_NAME)
+    config = tmp_path / "grpo.yaml"
+    config.write_text("{steps: 2, prompts: 4, group: 4, max_new_tokens: 8, lr: 1.0e-3, beta: 0.0}")
+    main(
+        ["--config", str(config), "--model", str(start), "--tokens_dir", str(made.dump)]
+        + ["--output_dir", str(out), "--tasks", "uas", "asr", "qa"]
+    )
+    assert "mean reward on dev: " in capsys.readouterr().out
+    curve = [json.loads(line) for line in (out / "grpo.jsonl").read_text().splitlines()]
+    assert len(curve) == 2 and all(0 <= step["reward"] <= 1 for step in curve)
+    before, after = (uas_plugin.load_audiollm(f).lm.state_dict() for f in (start, out))
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    with pytest.raises(UASError, match="another folder"):
+        main(
+            ["--config", str(config), "--model", str(start), "--tokens_dir", str(made.dump)]
+            + ["--output_dir", str(start)]
+        )
+    with pytest.raises(UASError, match="no reward for tts"):
+        grpo_run.make_prompts([], {}, {}, ["tts"])
 
 
 def test_wrong_options_are_named(finetuned):

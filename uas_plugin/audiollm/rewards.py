@@ -55,13 +55,18 @@ def _parts(reference: Mapping[str, Any], found: Mapping[str, Any], language: str
             parts.append(float(fields.field_value(found, name) == wanted))
     said, heard = reference.get("transcription"), found.get("transcription")
     if said:
-        parts.append(max(0.0, 1 - seed_wer(said, heard or "", language).wer))
+        parts.append(transcription_reward(said, language)(heard or ""))
     else:
         parts.append(float(not heard))
     score = events.event_score([(fields.event_labels(reference), fields.event_labels(found))])
     if score.f1 is not None:
         parts.append(score.f1)
     return parts
+
+
+def transcription_reward(said: str, language: str = "en") -> Reward:
+    """1 - word errors (Chinese: characters), not below 0."""
+    return lambda response: max(0.0, 1 - seed_wer(said, response, language).wer)
 
 
 def choice_reward(choices: Sequence[str], answer: str) -> Reward:
