@@ -20,10 +20,19 @@ TINY = {
 seconds = st.floats(0.1, 60)
 
 
+def made() -> AudioInput:
+    """An encoder with weights of a trained one's size: biases too, so that padding is heard."""
+    torch.manual_seed(0)
+    module = AudioInput(TINY, width=8).eval()
+    for name, parameter in module.encoder.named_parameters():
+        if name.endswith("bias") or "conv2d" in name:
+            torch.nn.init.normal_(parameter, std=0.5)
+    return module
+
+
 @pytest.fixture(scope="module")
 def hearing() -> AudioInput:
-    torch.manual_seed(0)
-    return AudioInput(TINY, width=8).eval()
+    return made()
 
 
 def reference_count(frames: int) -> int:
@@ -63,8 +72,7 @@ def test_encoder_gives_as_many_states_as_there_are_slots(duration):
 @given(st.lists(st.floats(0.1, 5), min_size=2, max_size=4))
 @settings(max_examples=20, deadline=None)
 def test_a_batch_gives_what_each_clip_gives_alone(durations):
-    torch.manual_seed(0)
-    module = AudioInput(TINY, width=8).eval()
+    module = made()
     rng = np.random.default_rng(1)
     mels = [
         log_mel(rng.standard_normal(int(d * 16000)).astype(np.float32), module.mel_bins)
@@ -86,6 +94,24 @@ def test_states_are_those_of_transformers_from_one_second_on(hearing):
             input_features=mel, feature_lens=torch.tensor([437])
         ).last_hidden_state
         torch.testing.assert_close(hearing.encode(mel[None], torch.tensor([437])), theirs)
+
+
+def test_short_clips_do_not_depend_on_their_neighbours(hearing):
+    """In transformers' own batches they do: the reason for the windows' fixed length."""
+    short, other = torch.randn(16, 37), torch.randn(16, 90)
+    lengths = torch.tensor([37, 90])
+    with torch.no_grad():
+        theirs = [
+            hearing.encoder(input_features=mel, feature_lens=frames).last_hidden_state[:5]
+            for mel, frames in (
+                (short, lengths[:1]),
+                (torch.cat([short, other], dim=1), lengths),
+            )
+        ]
+        assert not torch.allclose(*theirs, atol=1e-4)
+        batch = torch.stack([torch.nn.functional.pad(short, (0, 53)), other])
+        alone = hearing.encode(short[None], lengths[:1])
+        torch.testing.assert_close(hearing.encode(batch, lengths)[:5], alone)
 
 
 def test_encoder_is_frozen_and_projection_is_not(hearing):
