@@ -117,7 +117,13 @@ def test_alignment_then_instruction_with_adapters(run_module, data, tmp_path):
     assert not any("norm" in name or name.endswith("bias") for name in changed)
 
 
-def test_adaptation_changes_the_projection_only(run_module, data, tmp_path):
+def test_adaptation_changes_the_projection_only(run_module, data, corpus, tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    from uas_plugin.audiollm.audio_input import AudioInput
+    from uas_plugin.audiollm.backbone import load_backbone
+    from uas_plugin.audiollm.export import AUDIO_FOLDER, export_audiollm
+
     exp = train(
         *(run_module, data, tmp_path / "adaptation"),
         model_conf={
@@ -127,11 +133,13 @@ def test_adaptation_changes_the_projection_only(run_module, data, tmp_path):
             "stage": "adaptation",
         },
     )
-    from uas_plugin.audiollm.audio_input import AudioInput
-    from uas_plugin.audiollm.backbone import load_backbone
-
     tuned = state(exp, data)
     lm = load_backbone(data / "backbone", Vocabulary.load(data))
     assert all(torch.equal(tuned[f"lm.{name}"], value) for name, value in lm.state_dict().items())
     encoder = AudioInput(data / "encoder", width=16).encoder.state_dict()
     assert all(torch.equal(tuned[f"audio.encoder.{n}"], value) for n, value in encoder.items())
+    export_audiollm(exp, data / "vocab.json", corpus, tmp_path / "export")
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "export").state_dict()
+    assert all(torch.equal(plain[name], value) for name, value in lm.state_dict().items())
+    heard = AudioInput.load(tmp_path / "export" / AUDIO_FOLDER).state_dict()
+    assert all(torch.equal(tuned[f"audio.{name}"], value) for name, value in heard.items())
