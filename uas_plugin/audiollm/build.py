@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from uas_plugin.atomic import atomic_path, write_json
+from uas_plugin.atomic import atomic_path, write_json, write_jsonl
 from uas_plugin.audiollm.chat import (
     Example,
     asr_messages,
@@ -101,9 +101,11 @@ def write_set(
 ) -> dict[str, Any]:
     """Write the groups of one set and return its ``info.json``.
 
-    Items too long for ``max_tokens`` and cuts without tokens are left out and counted.
+    Items too long for ``max_tokens`` are left out whole, counted, and listed in
+    ``too_long.jsonl``; cuts without tokens are left out and counted.
     """
-    limit, too_long, no_tokens = maker.options.max_tokens, 0, 0
+    limit, no_tokens = maker.options.max_tokens, 0
+    dropped: list[dict[str, Any]] = []
     with GroupWriter(folder, maker.vocabulary.size) as writer:
         for cut in progress(cuts, desc=f"LM items {folder.name}"):
             codes = tokens.get(cut.id)
@@ -111,24 +113,26 @@ def write_set(
                 no_tokens += 1
                 continue
             for items in maker.groups(cut, codes):
-                fitting = [
-                    (task, e)
-                    for task, e in items
-                    if len(e.prefix) + len(e.prompt) + len(e.answer) <= limit
+                sizes = [len(e.prefix) + len(e.prompt) + len(e.answer) for _, e in items]
+                fitting = [item for item, size in zip(items, sizes) if size <= limit]
+                dropped += [
+                    {"id": cut.id, "task": task, "tokens": size}
+                    for (task, _), size in zip(items, sizes)
+                    if size > limit
                 ]
-                too_long += len(items) - len(fitting)
                 if fitting:
                     writer.add(cut.id, fitting)
         if not writer.counts["groups"]:
             raise UASError(
                 f"{folder}: no item is left ({no_tokens} cuts without tokens, "
-                f"{too_long} items above {limit} tokens)"
+                f"{len(dropped)} items above {limit} tokens)"
             )
-        info = writer.finish(items_too_long=too_long, cuts_without_tokens=no_tokens)
-    if too_long or no_tokens:
+        write_jsonl(folder / "too_long.jsonl", dropped)
+        info = writer.finish(items_too_long=len(dropped), cuts_without_tokens=no_tokens)
+    if dropped or no_tokens:
         logging.warning(
             "%s: left out %d items above %d tokens and %d cuts without tokens",
-            folder, too_long, limit, no_tokens,
+            folder, len(dropped), limit, no_tokens,
         )  # fmt: skip
     return info
 

@@ -8,6 +8,7 @@ row gives each item exactly the logits it would get in a sequence of its own.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -132,6 +133,22 @@ def _fitting(data: GroupDataset, prefix: int, items: Sequence[int], room: int) -
             unit.append(item)
             used += data.length(item)
     return unit
+
+
+def over_long(data: GroupDataset, row_tokens: int) -> list[dict[str, Any]]:
+    """Items that no row can hold with their prefix: they are never shown, and never cut.
+
+    Returns:
+        For each its clip's ``id``, ``task`` and number of ``tokens``, in the order of the data.
+    """
+    found, ids = [], data.ids()
+    for index, (prefix, *items) in enumerate(data):
+        heard = data.length(prefix)
+        for item in items:
+            if (tokens := heard + data.length(item)) > row_tokens:
+                task = TASKS[data.task(item) - 1]
+                found.append({"id": ids[index], "task": task, "tokens": tokens})
+    return found
 
 
 def pack(

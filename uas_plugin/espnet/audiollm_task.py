@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import inspect
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,24 @@ from espnet2.torch_utils.device_funcs import force_gatherable
 from espnet2.train.abs_espnet_model import AbsESPnetModel
 from espnet2.utils.types import str_or_none
 
+from uas_plugin.atomic import write_jsonl
+from uas_plugin.audiollm.audio_input import encoder_mel_bins
+from uas_plugin.audiollm.continuous import ContinuousGroups
 from uas_plugin.audiollm.dataset import GroupDataset
+from uas_plugin.audiollm.export import TRAINING_OPTIONS, trained_state
 from uas_plugin.audiollm.model import AudioLLM, load_codebook, qwen2_config
 from uas_plugin.audiollm.packing import (
     Row,
     collate,
     corrupt_answers,
     corrupt_audio,
+    over_long,
     pack,
     plan_epoch,
     plan_valid,
     share_rows,
 )
+from uas_plugin.audiollm.stages import start_from
 from uas_plugin.audiollm.vocabulary import Vocabulary
 from uas_plugin.errors import UASError, suggest
 from uas_plugin.espnet.task import Batch, UASTask, rank_and_world
@@ -40,7 +47,15 @@ BATCH_DEFAULTS: dict[str, Any] = {
 }
 
 
-MODEL_OPTIONS = (*inspect.signature(qwen2_config).parameters, "task_weights", "init_codebook")
+MODEL_OPTIONS = (
+    tuple(
+        name
+        for made in (qwen2_config, AudioLLM)
+        for name in inspect.signature(made).parameters
+        if name not in ("vocabulary", "codebook", "shape")
+    )
+    + TRAINING_OPTIONS
+)
 
 
 class ESPnetAudioLLM(AbsESPnetModel):
@@ -67,8 +82,24 @@ class ESPnetAudioLLM(AbsESPnetModel):
 
 
 @functools.lru_cache(maxsize=4)
-def _dataset(folder: str) -> GroupDataset:
+def _discrete(folder: str) -> GroupDataset:
     return GroupDataset(folder)
+
+
+@functools.lru_cache(maxsize=4)
+def _continuous(folder: str, cuts: str, vocab: str, mel_bins: int) -> ContinuousGroups:
+    return ContinuousGroups(folder, cuts, Vocabulary.load(vocab), mel_bins)
+
+
+def _dataset(args: argparse.Namespace, train: bool) -> GroupDataset:
+    """The set of ``--train_data`` or ``--valid_data``, heard as ``--model_conf`` says."""
+    folder = args.train_data if train else args.valid_data
+    if args.model_conf.get("audio_input") != "continuous":
+        return _discrete(folder)
+    cuts = args.train_cuts if train else args.valid_cuts
+    if cuts is None:
+        raise UASError("audio_input continuous needs --train_cuts and --valid_cuts")
+    return _continuous(folder, cuts, args.vocab, encoder_mel_bins(args.model_conf["encoder"]))
 
 
 class AudioLLMTask(UASTask):
@@ -82,20 +113,29 @@ class AudioLLMTask(UASTask):
         group.add_argument("--train_data", type=str_or_none, help="folder of the training items")
         group.add_argument("--valid_data", type=str_or_none, help="folder of the validation items")
         group.add_argument("--vocab", type=str_or_none, help="vocab.json of the LM data stage")
+        group.add_argument("--train_cuts", type=str_or_none, help="its recordings (continuous)")
+        group.add_argument("--valid_cuts", type=str_or_none, help="its recordings (continuous)")
         parser.get_default("required").extend(["train_data", "valid_data", "vocab"])
 
     @classmethod
     def build_model(cls, args: argparse.Namespace) -> ESPnetAudioLLM:
         """The model of ``--model_conf``; the codebook that starts it lies beside ``--vocab``."""
         conf = dict(args.model_conf)
-        use_codebook = conf.pop("init_codebook", True)
-        codebook = load_codebook(Path(args.vocab).with_name("codebook.npy"))
         _check_keys("lm.model", conf, MODEL_OPTIONS)
+        use_codebook, start = conf.pop("init_codebook", True), conf.pop("start_from", None)
+        codebook = load_codebook(Path(args.vocab).with_name("codebook.npy"))
         model = AudioLLM(
             vocabulary=Vocabulary.load(args.vocab),
             codebook=codebook if use_codebook else None,
             **conf,
         )
+        if start is not None:
+            new = start_from(model, trained_state(start, model.vocabulary))
+            logging.info("started from %s; new: %s", start, ", ".join(new) or "nothing")
+        # What ESPnet stores beside the weights rebuilds the model without these folders.
+        stored = {"backbone": model.lm, "encoder": model.audio and model.audio.encoder}
+        configs = {key: stored[key].config.to_dict() for key in stored if key in conf}
+        args.model_conf = {**args.model_conf, **configs}
         return ESPnetAudioLLM(model)
 
     @classmethod
@@ -103,7 +143,9 @@ class AudioLLMTask(UASTask):
         """One pass over the groups of ``mode``, packed into rows."""
         conf = _batch_options(args.batch_conf)
         train = mode == "train"
-        data = _dataset(args.train_data if train else args.valid_data)
+        data = _dataset(args, train)
+        if train and rank_and_world()[0] == 0:
+            _list_over_long(data, conf["row_tokens"], Path(args.output_dir))
         if train:
             units = plan_epoch(
                 data,
@@ -123,6 +165,28 @@ class AudioLLMTask(UASTask):
         noise = conf["code_noise"], conf["answer_noise"]
         rng = np.random.default_rng((args.seed, epoch, rank))
         return _batches(data, shared, vocabulary, noise, rng)
+
+
+@functools.lru_cache(maxsize=1)
+def _list_over_long(data: GroupDataset, row_tokens: int, folder: Path) -> None:
+    """Once a training: log and list in ``over_long.jsonl`` what no row can hold.
+
+    Raises:
+        UASError: that is everything.
+    """
+    dropped = over_long(data, row_tokens)
+    write_jsonl(folder / "over_long.jsonl", dropped)
+    if not dropped:
+        return
+    items = len(data.segments) - len(data)
+    logging.warning(
+        "%s: %d of %d items are above lm.batch.row_tokens=%d and never shown: %s",
+        *(data.folder, len(dropped), items, row_tokens, folder / "over_long.jsonl"),
+    )
+    if len(dropped) == items:
+        raise UASError(
+            f"{data.folder}: every item is above lm.batch.row_tokens={row_tokens}: raise it"
+        )
 
 
 def _check_keys(name: str, given: dict[str, Any], known: Iterable[str]) -> None:
@@ -150,6 +214,8 @@ def _batches(
         if rng is not None:
             corrupt_audio(arrays, noise[0], **codes, rng=rng)
             corrupt_answers(arrays, noise[1], text_size=vocabulary.text_size, **codes, rng=rng)
+        if isinstance(data, ContinuousGroups):
+            arrays.update(data.hear(chosen))
         # A row is named for its first group; a cut may have two groups, so its number is added.
         first = [data.group_of(row[0][0]) for row in chosen]
         names = [f"{ids[group]}-g{group}" for group in first]
