@@ -187,6 +187,53 @@ def test_the_command_writes_a_model_to_load(finetuned, made, tmp_path, capsys):
         grpo_run.make_prompts([], {}, {}, ["tts"])
 
 
+def start_folder(finetuned, made, folder):
+    finetuned.lm.save_pretrained(folder)
+    made.vocabulary.save(folder / "vocab.json")
+    shutil.copyfile(made.text.path, folder / MODEL_NAME)
+    return folder
+
+
+def test_a_stopped_run_goes_on_to_the_same_result(finetuned, made, tmp_path, monkeypatch):
+    start = start_folder(finetuned, made, tmp_path / "start")
+    settings_ = {"prompts": 2, "group": 2, "max_new_tokens": 4, "lr": 1e-3, "save_every": 2}
+    options = grpo.GRPOOptions(steps=5, judge_every=2, **settings_)
+
+    def run(name):
+        return grpo_run.run_grpo(start, made.dump, tmp_path / name, options, tasks=["qa"])
+
+    whole = run("whole")
+    learn = grpo.GRPO.learn
+
+    def killed(self, answers):
+        if self.step == 3:  # behind the checkpoint of step 2
+            raise KeyboardInterrupt
+        return learn(self, answers)
+
+    monkeypatch.setattr(grpo.GRPO, "learn", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run("parts")
+    monkeypatch.undo()
+    assert not (tmp_path / "parts" / "grpo.json").exists()
+    assert run("parts") == whole
+    for name in ("grpo.jsonl", "grpo.json", "model.safetensors"):
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    curve = [json.loads(line) for line in (tmp_path / "whole" / "grpo.jsonl").open()]
+    assert [row["step"] for row in curve if "dev_reward" in row] == [2, 4]
+    assert not list((tmp_path / "parts").glob("checkpoint*"))
+
+
+def test_a_checkpoint_of_another_run_is_refused(finetuned, made, tmp_path):
+    start, out = start_folder(finetuned, made, tmp_path / "start"), tmp_path / "out"
+    few = {"steps": 1, "prompts": 1, "group": 2, "max_new_tokens": 2}
+    out.mkdir()
+    learner = grpo.GRPO(copied(finetuned), grpo.GRPOOptions(**few))
+    begun = {"model": "other", "tasks": ["qa"]}
+    torch.save({**learner.state(), "begun": begun, "curve": []}, out / "checkpoint.pth")
+    with pytest.raises(UASError, match="begun with another .*model.*remove it first"):
+        grpo_run.run_grpo(start, made.dump, out, grpo.GRPOOptions(**few), tasks=["qa"])
+
+
 def test_wrong_options_are_named(finetuned):
     with pytest.raises(UASError, match="two answers or more"):
         grpo.GRPOOptions(group=1)

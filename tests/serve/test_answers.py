@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -189,7 +190,42 @@ def test_a_stream_gives_what_the_whole_gives(serve):
         ]
         spoken = create(**asked).choices[0].message.audio
     assert len(pieces) > 1
-    assert b"".join(pieces) == base64.b64decode(spoken.data)
+    streamed = np.frombuffer(b"".join(pieces), "<i2")
+    assert streamed.size == len(base64.b64decode(spoken.data)) // 2 and streamed.any()
+
+
+def test_audio_of_a_stream_comes_while_the_answer_is_written(serve, folders):
+    """It is what the streaming decoder makes of the tokens, and its first part comes early."""
+    steps, heard = [], threading.Event()
+
+    class Watched:
+        """The model; near the end it waits until the client has heard something."""
+
+        def __getattr__(self, name):
+            return getattr(folders.loaded, name)
+
+        def stream_batch(self, *given, **options):
+            for step in folders.loaded.stream_batch(*given, **options):
+                steps.append(step)
+                assert len(steps) < 50 or heard.wait(20)
+                yield step
+
+    with serve(llm=Watched()) as server:
+        stream = server.client().chat.completions.create(
+            model="tiny", messages=ask("say it"), stream=True, max_tokens=60,
+            modalities=["audio"], audio={"format": "pcm16", "voice": "default"},
+            extra_body={"min_tokens": 60},
+        )  # fmt: skip
+        pieces = []
+        for chunk in stream:
+            if getattr(chunk.choices[0].delta, "audio", None):
+                pieces.append(base64.b64decode(chunk.choices[0].delta.audio.data))
+                heard.set()
+    tokens = np.concatenate([piece.audio_tokens for (piece,) in steps if piece is not None])
+    expected = np.concatenate(list(folders.decoder.stream(map(int, tokens))))
+    played = np.frombuffer(b"".join(pieces), "<i2") / 32767
+    np.testing.assert_allclose(played, expected.clip(-1, 1), atol=1e-4)
+    assert len(steps) == len(tokens) == 60
 
 
 class Incremental:
@@ -209,8 +245,6 @@ class Incremental:
 
 
 def test_pieces_arrive_as_they_come() -> None:
-    import threading
-
     gate = threading.Semaphore(0)
     with running(Incremental(gate)) as server:
         gate.release()  # for the first word: the answer begins with it

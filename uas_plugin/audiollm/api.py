@@ -20,10 +20,12 @@ from uas_plugin.audiollm.generation import (
 )
 from uas_plugin.audiollm.guides import GuideMaker
 from uas_plugin.audiollm.vocabulary import Vocabulary
-from uas_plugin.data.text import MODEL_NAME, TextTokenizer
+from uas_plugin.data.hf_text import HF_NAME
+from uas_plugin.data.text import MODEL_NAME, TextStream, TextTokenizer, load_text_tokenizer
 from uas_plugin.errors import UASError
 
-FILES = ("config.json", "model.safetensors", "vocab.json", MODEL_NAME)
+FILES = ("config.json", "model.safetensors", "vocab.json")
+TEXT_FILES = (MODEL_NAME, HF_NAME)  # one of them
 
 
 @dataclass(frozen=True)
@@ -110,17 +112,18 @@ class AudioLLMGenerator:
         return self._pieces(steps, set(shared["stop"]))
 
     def _pieces(self, steps: Iterable[Any], stop: set[int]) -> Iterator[AnswerPiece]:
+        text = TextStream(self.text)
         for step in steps:
             token = int(step[0])
             if token in stop:
                 return
-            piece = self._piece(token)
+            piece = self._piece(token, text)
             if piece.text or len(piece.audio_tokens):
                 yield piece
 
-    def _piece(self, token: int) -> AnswerPiece:
-        text = self.text.decode(self.vocabulary.text_ids([token]))
-        return AnswerPiece(text, self.vocabulary.codes([token]))
+    def _piece(self, token: int, text: TextStream) -> AnswerPiece:
+        new = self.vocabulary.text_ids([token])
+        return AnswerPiece(text.push(new) if new else "", self.vocabulary.codes([token]))
 
     def stream_batch(
         self,
@@ -145,7 +148,11 @@ class AudioLLMGenerator:
             guides=self._guides.make(options, len(prompts), choices),
             **shared,
         )
-        return ([self._piece(int(i)) if i not in stop else None for i in step] for step in steps)
+        texts = [TextStream(self.text) for _ in prompts]
+        return (
+            [self._piece(int(i), t) if i not in stop else None for i, t in zip(step, texts)]
+            for step in steps
+        )
 
     def with_tokens(self, messages: Sequence[Message]) -> list[Message]:
         """``messages`` with the tokens of their audio in it, so that it is heard only once."""
@@ -278,9 +285,9 @@ def load_audiollm(
 
     folder = _local_folder(path_or_hub_id)
     vocabulary = Vocabulary.load(folder)
-    text = TextTokenizer(folder)
+    text = load_text_tokenizer(folder)
     if vocabulary.text_sha256 not in (None, text.sha256):
-        raise UASError(f"{folder}: {MODEL_NAME} is not the one that vocab.json was made with")
+        raise UASError(f"{folder}: {text.path.name} is not the one that vocab.json was made with")
     lm = AutoModelForCausalLM.from_pretrained(
         folder, dtype=dtype or "auto", use_safetensors=True, attn_implementation="sdpa"
     )
@@ -306,7 +313,9 @@ def _local_folder(path_or_hub_id: str | os.PathLike[str]) -> Path:
         from huggingface_hub.errors import HFValidationError
 
         try:
-            folder = Path(snapshot_download(str(path_or_hub_id), allow_patterns=list(FILES)))
+            folder = Path(
+                snapshot_download(str(path_or_hub_id), allow_patterns=[*FILES, *TEXT_FILES])
+            )
         except (HFValidationError, OSError) as error:
             raise UASError(
                 f"AudioLLM {path_or_hub_id} is neither a folder nor a hub id "
@@ -315,4 +324,6 @@ def _local_folder(path_or_hub_id: str | os.PathLike[str]) -> Path:
     for name in FILES:
         if not (folder / name).exists():
             raise UASError(f"{folder} has no {name}: the AudioLLM export makes it")
+    if not any((folder / name).exists() for name in TEXT_FILES):
+        raise UASError(f"{folder} has no text tokenizer ({' or '.join(TEXT_FILES)})")
     return folder

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ from uas_plugin.audiollm.model import AudioLLM
 from uas_plugin.audiollm.stages import merge_lora
 from uas_plugin.audiollm.vocabulary import Vocabulary
 from uas_plugin.checkpoint import load_experiment
-from uas_plugin.data.text import MODEL_NAME, TextTokenizer
+from uas_plugin.data.hf_text import HF_NAME
+from uas_plugin.data.text import TextTokenizer, load_text_tokenizer
 from uas_plugin.errors import UASError
 
 PREFIX = "model."  # the ESPnet wrapper's attribute
@@ -51,19 +51,25 @@ def relative_folder(name: str | None, start: Path) -> str | None:
     return os.path.relpath(Path(name).resolve(), start.resolve())
 
 
+def text_beside(vocab: str | os.PathLike[str], text_model: str | os.PathLike[str]) -> TextTokenizer:
+    """The text tokenizer of LM data: its own, beside ``vocab.json``, else the run's."""
+    own = Path(vocab).parent / HF_NAME
+    return load_text_tokenizer(own if own.is_file() else text_model)
+
+
 def export_audiollm(
     exp_dir: str | os.PathLike[str],
     vocab: str | os.PathLike[str],
     text_model: str | os.PathLike[str],
     output_dir: str | os.PathLike[str],
 ) -> None:
-    """Write ``config.json``, ``generation_config.json``, ``vocab.json``, ``bpe.model`` and, last,
-    ``model.safetensors``; of a model that hears audio through an encoder, ``audio_input/``.
+    """Write ``config.json``, ``generation_config.json``, ``vocab.json``, the text tokenizer and,
+    last, ``model.safetensors``; of a model that hears audio through an encoder, ``audio_input/``.
 
     Raises:
         UASError: the training is not finished, or the text model is not the vocabulary's.
     """
-    vocabulary, text = Vocabulary.load(vocab), TextTokenizer(text_model)
+    vocabulary, text = Vocabulary.load(vocab), text_beside(vocab, text_model)
     if vocabulary.text_sha256 not in (None, text.sha256):
         raise UASError(f"{text_model} is not the text model that {vocab} was made with")
     model = load_trained(exp_dir, vocabulary)
@@ -80,7 +86,7 @@ def export_audiollm(
         dataclasses.replace(
             vocabulary, tokenizer=relative_folder(vocabulary.tokenizer, output)
         ).save(folder / "vocab.json")
-        shutil.copyfile(text.path, folder / MODEL_NAME)
+        text.save(folder)
         missing = [name for name in FILES if not (folder / name).exists()]
         if missing:
             raise UASError(f"the export has no {', '.join(missing)}")

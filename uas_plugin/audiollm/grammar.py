@@ -127,10 +127,11 @@ class SchemaGrammar:
     def __init__(self, text: TextTokenizer, end: int) -> None:
         library = require_llguidance()
         self.text, self.end = text, end
-        tokens = [piece.encode() for piece in text.pieces()] + [_MARK] * (end + 1 - text.vocab_size)
+        self.bytes_of = text.piece_bytes()
+        tokens = [*self.bytes_of, *[_MARK] * (end + 1 - text.vocab_size)]
         for i in text.control_ids:
             tokens[i] = _MARK
-        self._tokenizer = _wrap(library, _Pieces(tokens, end, lambda b: text.encode(b.decode())))
+        self._tokenizer = _wrap(library, _Pieces(tokens, end, text.encode_bytes))
         # Where only one text can follow, any piece that begins it is right, not only the one that
         # llguidance would choose: a model is trained on pieces that go beyond the forced text.
         schema = json.dumps(bounded_schema())
@@ -162,18 +163,18 @@ class SchemaGrammar:
             raise UASError(f"{self.text.path} has no pieces for the schema's text")
         rests = (text[at:] for text in _LONGEST for at in range(len(text)))
         # And the rest of a piece of the skeleton's, an escaped character, the end.
-        return max(len(self.text.encode(rest)) for rest in rests) + 4
+        return max(len(self.text.encode(rest)) for rest in rests) + 4 + self.text.split_bytes
 
-    def closing(self, written: str) -> str:
+    def closing(self, written: bytes) -> bytes:
         """The shortest text that makes ``written``, a prefix of a schema's text, complete."""
         state, rest = self._bytes.deep_copy(), bytearray()
-        if not state.consume_tokens(list(written.encode())):
+        if not state.consume_tokens(list(written)):
             raise UASError(f"no schema begins with {written[-80:]!r}")
         while not state.is_accepting():
             choice = _close(state.compute_logit_bias())
             rest.append(choice)
             state.consume_token(choice)
-        return rest.decode()
+        return bytes(rest)
 
 
 def _close(bias: bytes) -> int:
@@ -198,8 +199,8 @@ class SchemaGuide:
     def mask(self, allowed: np.ndarray, left: int) -> None:
         grammar = self.grammar
         if self._forced is None and left <= grammar.room:
-            closing = grammar.closing(grammar.text.decode(self._ids))
-            self._forced = [*grammar.text.encode(closing), grammar.end][::-1]
+            closing = grammar.closing(b"".join(grammar.bytes_of[i] for i in self._ids))
+            self._forced = [*grammar.text.encode_bytes(closing), grammar.end][::-1]
         if self._forced is not None:
             allowed[:] = False
             allowed[self._forced[-1]] = True

@@ -9,7 +9,8 @@ Which prompts, rewards and settings UAS-Audio used is not published.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,8 @@ class GRPOOptions:
         lr, weight_decay, grad_clip: of AdamW. clip: how far a probability ratio is followed.
         beta: weight of the distance (KL, nats) from the starting model; 0 keeps no copy of it.
         seed: of the prompts' order and of the answers.
+        save_every: steps between checkpoints. judge_every: steps between judgements of held-out
+            prompts (0: before the first step and after the last one only).
 
     Raises:
         UASError: a value is out of range.
@@ -59,9 +62,12 @@ class GRPOOptions:
     clip: float = 0.2
     beta: float = 0.04
     seed: int = 0
+    save_every: int = 10
+    judge_every: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.steps, self.prompts, self.updates, self.max_new_tokens) < 1 or self.group < 2:
+        counts = self.steps, self.prompts, self.updates, self.max_new_tokens, self.save_every
+        if min(counts) < 1 or self.group < 2 or self.judge_every < 0:
             raise UASError(
                 "grpo: a group has two answers or more, and the other counts are above 0"
             )
@@ -142,25 +148,46 @@ class GRPO:
         self.optimizer = torch.optim.AdamW(
             llm.lm.parameters(), lr=options.lr, weight_decay=options.weight_decay
         )
+        self.step = 0  # of those done
+        self._rng, self._queue = np.random.default_rng(options.seed), list[int]()
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on: tensors and plain values."""
+        return {
+            "step": self.step,
+            "queue": list(self._queue),
+            "rng": json.dumps(self._rng.bit_generator.state),
+            "lm": self.llm.lm.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from :meth:`state`; the starting model stays what it was."""
+        self.step, self._queue = int(state["step"]), list(state["queue"])
+        self._rng.bit_generator.state = json.loads(state["rng"])
+        self.llm.lm.load_state_dict(state["lm"])
+        self.optimizer.load_state_dict(state["optimizer"])
 
     def train(self, prompts: Sequence[Prompt]) -> Iterator[dict[str, float]]:
-        """Learn; yields each step's ``reward``, ``kl``, ``loss``, ``tokens`` (of an answer) and
-        ``informative``: the share of prompts whose answers are not all worth the same.
+        """Learn, on from the steps already done; yields each step's ``step``, ``reward``, ``kl``,
+        ``loss``, ``tokens`` (of an answer) and ``informative``: the share of prompts whose answers
+        are not all worth the same.
 
         Raises:
             UASError: there is no prompt.
         """
         if not prompts:
             raise UASError("grpo: there is no prompt to learn from")
-        rng = np.random.default_rng(self.options.seed)
-        queue: list[int] = []
-        for _ in range(self.options.steps):
-            while len(queue) < self.options.prompts:
-                queue += rng.permutation(len(prompts)).tolist()
-            chosen, queue = queue[: self.options.prompts], queue[self.options.prompts :]
-            seeds = rng.integers(2**62, size=len(chosen) * self.options.group).tolist()
+        size = self.options.prompts
+        while self.step < self.options.steps:
+            while len(self._queue) < size:
+                self._queue += self._rng.permutation(len(prompts)).tolist()
+            chosen, self._queue = self._queue[:size], self._queue[size:]
+            seeds = self._rng.integers(2**62, size=size * self.options.group).tolist()
             answers = self.draw([prompts[i] for i in chosen], seeds)
-            yield {**self.learn(answers), **self._summary(answers)}
+            learned = self.learn(answers)
+            self.step += 1
+            yield {"step": self.step, **learned, **self._summary(answers)}
 
     def draw(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> Answers:
         """A group of answers to each prompt, with their worth. ``seeds``: one per answer."""

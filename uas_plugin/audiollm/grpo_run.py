@@ -7,10 +7,12 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from uas_plugin.atomic import write_json, write_jsonl
+from uas_plugin.atomic import atomic_path, write_json, write_jsonl
 from uas_plugin.audiollm.api import AudioLLMGenerator, load_audiollm
 from uas_plugin.audiollm.decode import Request, make_requests
 from uas_plugin.audiollm.grpo import GRPO, GRPOOptions, Prompt, mean_reward
@@ -21,14 +23,17 @@ from uas_plugin.audiollm.rewards import (
     schema_reward,
     transcription_reward,
 )
+from uas_plugin.checkpoint import load_weights
 from uas_plugin.data.manifests import custom_of
 from uas_plugin.data.targets import asr_target
 from uas_plugin.data.tokens import load_token_cuts, read_token_text
 from uas_plugin.errors import UASError
 from uas_plugin.progress import progress
+from uas_plugin.provenance import file_sha256
 
 REWARDED = ("uas", "asr", "qa")
 WEIGHTS = "model.safetensors"
+CHECKPOINT, CURVE, RESULT = "checkpoint.pth", "grpo.jsonl", "grpo.json"
 
 
 def make_prompts(
@@ -81,28 +86,66 @@ def run_grpo(
 ) -> dict[str, float]:
     """Learn on the dump's ``train``, judge on its ``dev``.
 
-    Writes a folder like ``model`` with the learned weights, ``grpo.jsonl`` (a line a step) and
-    ``grpo.json`` (mean worth of greedy answers to ``dev`` before and after, which is returned).
+    Writes a folder like ``model`` with the learned weights, ``grpo.jsonl`` (a line a step; those
+    that were judged have ``dev_reward``) and ``grpo.json`` (mean worth of greedy answers to ``dev``
+    before and after, which is returned). Stopped and called again, it goes on from its last
+    checkpoint, to the same result.
 
     Raises:
-        UASError: a folder is missing, or nothing can be asked.
+        UASError: a folder is missing, nothing can be asked, or the checkpoint there belongs to
+            another model, to other options or tasks.
     """
     llm, output = load_audiollm(model, device=device, dtype="float32"), Path(output_dir)
     if output.resolve() == Path(model).resolve():
         raise UASError(f"grpo: {output} is the model to start from: write to another folder")
     learned, judged = (dump_prompts(llm, Path(tokens_dir) / s, tasks) for s in ("train", "dev"))
-    limit = {"max_new_tokens": options.max_new_tokens}
-    found = {"dev_before": mean_reward(llm, judged, **limit)}
-    curve = []
-    for step in progress(GRPO(llm, options).train(learned), desc="GRPO", total=options.steps):
-        curve.append(step)
-        logging.debug("%s", step)
-    found["dev_after"] = mean_reward(llm, judged, **limit)
+    judge = partial(mean_reward, llm, judged, max_new_tokens=options.max_new_tokens)
     output.mkdir(parents=True, exist_ok=True)
-    write_jsonl(output / "grpo.jsonl", curve)
-    write_json(output / "grpo.json", found)
+    learner, path = GRPO(llm, options), output / CHECKPOINT
+    begun = {"model": file_sha256(Path(model) / WEIGHTS), "tasks": list(tasks), **_fixed(options)}
+    curve = _resume(learner, path, begun)
+    found = {"dev_before": curve[0]["dev_before"] if curve else judge()}
+    left = options.steps - learner.step
+    for step in progress(learner.train(learned), desc="GRPO", total=left):
+        if not curve:
+            step["dev_before"] = found["dev_before"]
+        if options.judge_every and step["step"] % options.judge_every == 0:
+            step["dev_reward"] = judge()
+        curve.append(step)
+        if step["step"] % options.save_every == 0:
+            _checkpoint(path, {**learner.state(), "begun": begun, "curve": curve})
+    found["dev_after"] = judge()
+    write_jsonl(output / CURVE, curve)
+    write_json(output / RESULT, found)
     _save(llm, Path(model), output)
+    path.unlink(missing_ok=True)
     return found
+
+
+def _fixed(options: GRPOOptions) -> dict[str, Any]:
+    """What a resumed run must share; more steps, and how often it is saved, may change."""
+    free = ("steps", "save_every", "judge_every")
+    return {name: value for name, value in asdict(options).items() if name not in free}
+
+
+def _checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    import torch
+
+    with atomic_path(path) as temporary:
+        torch.save(dict(state), temporary)
+
+
+def _resume(learner: GRPO, path: Path, begun: Mapping[str, Any]) -> list[dict[str, float]]:
+    """Load the checkpoint, if there is one; returns the curve so far."""
+    if not path.exists():
+        return []
+    state = load_weights(path)
+    if state["begun"] != begun:
+        changed = sorted(key for key in begun if state["begun"].get(key) != begun[key])
+        raise UASError(f"grpo: {path} was begun with another {', '.join(changed)}: remove it first")
+    learner.load_state(state)
+    logging.info("GRPO goes on behind step %d", learner.step)
+    return state["curve"]
 
 
 def _save(llm: AudioLLMGenerator, start: Path, output: Path) -> None:

@@ -27,6 +27,10 @@ CONSTRAINTS: dict[str, str | None] = {
 }
 
 
+# What an answer to a task may look like.
+TASK_CONSTRAINTS = {"uas": "uas", "asr": "asr", "qa": "choice", "tts": "tts"}
+
+
 class Guide(Protocol):
     """Where one answer is, and what may follow."""
 

@@ -30,6 +30,12 @@ def check_slots(slots: Sequence[int]) -> tuple[int, int]:
     return slots[0], slots[1]
 
 
+def fits_slots(text: int, audio: int, slots: Sequence[int] = SLOTS) -> bool:
+    """Whether so many text pieces and audio tokens can stand in turn: audio is not over first."""
+    n, m = check_slots(slots)
+    return text // n * m <= audio
+
+
 def interleave(
     text: Sequence[int], codes: Any, vocabulary: Vocabulary, slots: Sequence[int] = SLOTS
 ) -> list[int]:
@@ -44,7 +50,7 @@ def interleave(
     n, m = check_slots(slots)
     audio = vocabulary.audio_ids(codes)
     full = len(text) // n  # slots of text that have their slot of audio behind them
-    if full * m > len(audio):
+    if not fits_slots(len(text), len(audio), slots):
         raise UASError(
             f"{len(text)} text pieces need {full * m} audio tokens in slots {n}:{m}, and there are "
             f"{len(audio)}: the audio does not say all of the text"

@@ -28,9 +28,9 @@ def main(argv: Sequence[str]) -> None:
     args = get_parser().parse_args(argv)
     from uas_plugin.audiollm.templates import make_template
     from uas_plugin.audiollm.vocabulary import Vocabulary
-    from uas_plugin.data.text import TextTokenizer
+    from uas_plugin.data.text import load_text_tokenizer
 
-    text = TextTokenizer(args.text or args.model)
+    text = load_text_tokenizer(args.text or args.model)
     template = make_template(args.task, Vocabulary.load(args.model), text)
     print(template.text)
     print("ids ", *template.ids)

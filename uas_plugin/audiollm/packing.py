@@ -99,12 +99,14 @@ def plan_epoch(
     into a row with their prefix are left out, the last drawn first.
     """
     weights = check_mixture(mixture)
+    # A task that the data does not hold draws no random number: new tasks change no old epoch.
+    tasks = [(n, task) for n, task in enumerate(TASKS, start=1) if data.info.get(task)]
     rng = np.random.default_rng((seed, epoch))
     units = []
     for index in rng.permutation(len(data)):
         prefix, *items = data.group(int(index))
         drawn: Unit = []
-        for number, task in enumerate(TASKS, start=1):
+        for number, task in tasks:
             candidates = [item for item in items if data.task(item) == number]
             wanted = int(weights[task] + rng.random())
             if candidates and wanted:

@@ -6,22 +6,26 @@ import argparse
 import functools
 import inspect
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from espnet2.iterators.abs_iter_factory import AbsIterFactory
 from espnet2.torch_utils.device_funcs import force_gatherable
 from espnet2.train.abs_espnet_model import AbsESPnetModel
+from espnet2.train.trainer import Trainer
+from espnet2.utils.nested_dict_action import NestedDictAction
 from espnet2.utils.types import str_or_none
 
 from uas_plugin.atomic import write_jsonl
 from uas_plugin.audiollm.audio_input import encoder_mel_bins
 from uas_plugin.audiollm.continuous import ContinuousGroups
 from uas_plugin.audiollm.dataset import GroupDataset
-from uas_plugin.audiollm.export import TRAINING_OPTIONS, trained_state
+from uas_plugin.audiollm.export import TRAINING_OPTIONS, text_beside, trained_state
 from uas_plugin.audiollm.model import AudioLLM, load_codebook, qwen2_config
+from uas_plugin.audiollm.options import from_section
 from uas_plugin.audiollm.packing import (
     Row,
     collate,
@@ -33,10 +37,17 @@ from uas_plugin.audiollm.packing import (
     plan_valid,
     share_rows,
 )
+from uas_plugin.audiollm.shards import ShardStream, shard_folders
 from uas_plugin.audiollm.stages import start_from
+from uas_plugin.audiollm.validation import (
+    ValidationDecoder,
+    ValidationOptions,
+    choose_items,
+    figures,
+)
 from uas_plugin.audiollm.vocabulary import Vocabulary
 from uas_plugin.errors import UASError, suggest
-from uas_plugin.espnet.task import Batch, UASTask, rank_and_world
+from uas_plugin.espnet.task import Batch, UASTask, UASTrainer, rank_and_world
 
 BATCH_DEFAULTS: dict[str, Any] = {
     "row_tokens": 512,
@@ -59,11 +70,15 @@ MODEL_OPTIONS = (
 
 
 class ESPnetAudioLLM(AbsESPnetModel):
-    """The language model in ESPnet's form."""
+    """The language model in ESPnet's form.
 
-    def __init__(self, model: AudioLLM) -> None:
+    Args:
+        validation: decodes answers behind every epoch; None: loss alone.
+    """
+
+    def __init__(self, model: AudioLLM, validation: ValidationDecoder | None = None) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.validation = model, validation
 
     def forward(
         self, utt_id: list[str] | None = None, **batch: torch.Tensor
@@ -72,6 +87,9 @@ class ESPnetAudioLLM(AbsESPnetModel):
 
         ``utt_id``: names that ESPnet's trainer adds.
         """
+        # The weights may be of half precision (DeepSpeed); then so is what an encoder hears.
+        kind = next(self.model.parameters()).dtype
+        batch = {n: v.to(kind) if v.is_floating_point() else v for n, v in batch.items()}
         loss, stats, weight = self.model(**batch)
         return force_gatherable((loss, stats, weight), loss.device)
 
@@ -102,8 +120,38 @@ def _dataset(args: argparse.Namespace, train: bool) -> GroupDataset:
     return _continuous(folder, cuts, args.vocab, encoder_mel_bins(args.model_conf["encoder"]))
 
 
+class DecodingTrainer(Trainer):
+    """A trainer that decodes a few items of the development set behind every epoch."""
+
+    @classmethod
+    def validate_one_epoch(
+        cls, model: Any, iterator: Any, reporter: Any, options: Any, distributed_option: Any
+    ) -> None:
+        """Validate; the first process also decodes, reports the figures and keeps the answers."""
+        super().validate_one_epoch(model, iterator, reporter, options, distributed_option)
+        own = getattr(model, "module", model)  # of DDP and of DeepSpeed's engine
+        decoder = getattr(own, "validation", None)
+        sharded = getattr(model, "zero_optimization_partition_weights", bool)()
+        if decoder is None or sharded or rank_and_world()[0]:
+            return
+        rows = decoder.decode(own.model.lm)
+        if not rows:
+            return
+        folder = Path(options.output_dir) / "decoded"
+        folder.mkdir(exist_ok=True)
+        write_jsonl(folder / f"{reporter.get_epoch()}epoch.jsonl", rows)
+        reporter.register(figures(rows), torch.ones(1))
+        reporter.next()
+
+
+class AudioLLMTrainer(DecodingTrainer, UASTrainer):
+    """The trainer of the AudioLLM."""
+
+
 class AudioLLMTask(UASTask):
     """``python -m uas_plugin.bin.audiollm_train``."""
+
+    trainer = AudioLLMTrainer
 
     @classmethod
     def add_task_arguments(cls, parser: argparse.ArgumentParser) -> None:
@@ -115,7 +163,24 @@ class AudioLLMTask(UASTask):
         group.add_argument("--vocab", type=str_or_none, help="vocab.json of the LM data stage")
         group.add_argument("--train_cuts", type=str_or_none, help="its recordings (continuous)")
         group.add_argument("--valid_cuts", type=str_or_none, help="its recordings (continuous)")
+        group.add_argument("--text_model", type=str_or_none, help="text tokenizer, to decode")
+        group.add_argument(
+            "--valid_decode_conf",
+            action=NestedDictAction,
+            default={},
+            help="answers to decode behind every epoch: items (of a task), max_new_tokens",
+        )
         parser.get_default("required").extend(["train_data", "valid_data", "vocab"])
+
+    @classmethod
+    def deepspeed_trainer(cls) -> type[Trainer]:
+        """The trainer of ``--use_deepspeed true``."""
+        from uas_plugin.espnet.deepspeed_trainer import UASDeepSpeedTrainer
+
+        class AudioLLMDeepSpeedTrainer(DecodingTrainer, UASDeepSpeedTrainer):
+            """DeepSpeed's, with decoding."""
+
+        return AudioLLMDeepSpeedTrainer
 
     @classmethod
     def build_model(cls, args: argparse.Namespace) -> ESPnetAudioLLM:
@@ -136,7 +201,20 @@ class AudioLLMTask(UASTask):
         stored = {"backbone": model.lm, "encoder": model.audio and model.audio.encoder}
         configs = {key: stored[key].config.to_dict() for key in stored if key in conf}
         args.model_conf = {**args.model_conf, **configs}
-        return ESPnetAudioLLM(model)
+        return ESPnetAudioLLM(model, cls._validation(args, model))
+
+    @classmethod
+    def _validation(cls, args: argparse.Namespace, model: AudioLLM) -> ValidationDecoder | None:
+        options = from_section(ValidationOptions, args.valid_decode_conf, "lm.train.valid_decode")
+        if not options.items:
+            return None
+        if args.text_model is None or model.audio is not None:
+            raise UASError(
+                "valid_decode_conf needs --text_model and a model with discrete audio input"
+            )
+        data, text = _discrete(args.valid_data), text_beside(args.vocab, args.text_model)
+        items = choose_items(data, model.vocabulary, text, options.items)
+        return ValidationDecoder(items, model.vocabulary, text, options)
 
     @classmethod
     def build_batches(cls, args: argparse.Namespace, mode: str, epoch: int) -> Iterable[Batch]:
@@ -165,6 +243,48 @@ class AudioLLMTask(UASTask):
         noise = conf["code_noise"], conf["answer_noise"]
         rng = np.random.default_rng((args.seed, epoch, rank))
         return _batches(data, shared, vocabulary, noise, rng)
+
+    @classmethod
+    def build_iter_factory(
+        cls, args: argparse.Namespace, distributed_option: Any, mode: str, kwargs: Any = None
+    ) -> AbsIterFactory:
+        """Batches of an epoch; sharded training data is a stream that each epoch goes on with."""
+        folders = shard_folders(args.train_data) if mode == "train" else None
+        if folders is None:
+            return super().build_iter_factory(args, distributed_option, mode, kwargs)
+        if args.num_iters_per_epoch is None or args.model_conf.get("audio_input") == "continuous":
+            raise UASError(
+                "sharded LM data needs --num_iters_per_epoch and a model with discrete audio input"
+            )
+        conf, (rank, world) = _batch_options(args.batch_conf), rank_and_world()
+        stream = ShardStream(
+            folders,
+            conf["mixture"],
+            row_tokens=conf["row_tokens"],
+            rows=conf["rows"],
+            seed=args.seed,
+            rank=rank,
+            world=world,
+            positions=Path(args.output_dir) / "data_position",
+        )
+        return StreamFactory(stream, args, conf)
+
+
+class StreamFactory(AbsIterFactory):
+    """ESPnet's view of a stream of shards."""
+
+    def __init__(
+        self, stream: ShardStream, args: argparse.Namespace, conf: Mapping[str, Any]
+    ) -> None:
+        self.stream, self.args, self.conf = stream, args, conf
+
+    def build_iter(self, epoch: int, shuffle: bool | None = None) -> Iterator[Batch]:
+        """The batches of an epoch."""
+        vocabulary = Vocabulary.load(self.args.vocab)
+        noise = self.conf["code_noise"], self.conf["answer_noise"]
+        for step in self.stream.epoch(epoch, self.args.num_iters_per_epoch):
+            rng = np.random.default_rng((self.args.seed, *step.key))
+            yield from _batches(step.data, [step.rows], vocabulary, noise, rng)
 
 
 @functools.lru_cache(maxsize=1)

@@ -9,12 +9,13 @@ any more is given up at the next step.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
+from uas_plugin.audiollm.speech import check_codec
 from uas_plugin.errors import UASError
 from uas_plugin.serve.batching import Job
 from uas_plugin.serve.request import ChatRequest
@@ -53,21 +54,33 @@ class Answering:
     Args:
         job: takes what is emitted. messages: with the tokens of their audio.
         prompt_tokens: ids of the prompt.
+        codec: decodes the audio of a stream as it comes; None: it is given to :meth:`finish`.
     """
 
-    def __init__(self, job: Job, messages: Sequence[Any], prompt_tokens: int) -> None:
+    def __init__(
+        self, job: Job, messages: Sequence[Any], prompt_tokens: int, codec: Any | None = None
+    ) -> None:
         self.job, self.messages, self.prompt_tokens = job, messages, prompt_tokens
         self.ask: Ask = job.payload
+        request = self.ask.request
+        streams = codec is not None and request.stream and request.options.modality != "text"
+        self._speech = codec.open_stream() if codec is not None and streams else None
+        self._heard = False  # whether the client may have heard some of it
         self.text, self.sent, self.tokens = "", 0, 0
         self.codes: list[np.ndarray] = []
         self.reason: str | None = None  # why it ended, once it has
-        stop = self.ask.request.stop
+        stop = request.stop
         self._held = max(map(len, stop), default=1) - 1
 
     @property
     def started(self) -> bool:
         """Whether the client may have seen some of it."""
-        return self.sent > 0
+        return self.sent > 0 or self._heard
+
+    @property
+    def pending(self) -> list[np.ndarray]:
+        """Audio tokens that are to be decoded when it has ended."""
+        return [] if self._speech is not None else [ids for ids in self.codes if len(ids)]
 
     def take(self, piece: Any | None) -> None:
         """The next step's piece; None: the model has ended it."""
@@ -78,6 +91,8 @@ class Answering:
             return
         self.tokens += 1
         self.codes.append(piece.audio_tokens)
+        if self._speech is not None and len(piece.audio_tokens):
+            self._hear(self._speech.push(piece.audio_tokens))
         if not piece.text:
             return
         self.text += piece.text
@@ -92,9 +107,16 @@ class Answering:
             self.job.emit(Piece(self.text[self.sent : end]))
             self.sent = end
 
+    def _hear(self, chunks: Iterable[np.ndarray]) -> None:
+        for chunk in chunks:
+            self._heard = True
+            self.job.emit(Piece(audio=chunk))
+
     def finish(self, wave: np.ndarray | None) -> None:
         """Emit what is left, the audio ``wave`` (S,) and the end."""
         self._send(len(self.text))
+        if self._speech is not None and any(map(len, self.codes)):
+            self._hear([self._speech.finish()])
         if wave is not None:
             self.job.emit(Piece(audio=wave))
         self.job.emit(End(self.reason or "length", self.prompt_tokens, self.tokens))
@@ -113,12 +135,8 @@ class Engine:
 
     def __init__(self, llm: Any, codec: Any | None = None) -> None:
         self.llm, self.codec = llm, codec
-        size = llm.vocabulary.codebook_size
-        if codec is not None and codec.codebook_size != size:
-            raise UASError(
-                f"the token decoder has {codec.codebook_size} codebook entries and the model "
-                f"{size}: pass the --codec that was trained with the model's tokenizer"
-            )
+        if codec is not None:
+            check_codec(llm, codec)
 
     def format_options(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
         """Generation options for a ``response_format`` of JSON: the schema's grammar.
@@ -161,7 +179,7 @@ class Engine:
         except UASError as error:
             job.emit(error)
             return None
-        return Answering(job, messages, len(prompt))
+        return Answering(job, messages, len(prompt), self.codec)
 
     def _run(self, answers: Sequence[Answering]) -> None:
         """Generate together; what fails is tried in halves.
@@ -180,7 +198,8 @@ class Engine:
                         answer.job.emit(error)
                 half = (len(fresh) + 1) // 2
                 for part in (fresh[:half], fresh[half:]):
-                    self._run([Answering(a.job, a.messages, a.prompt_tokens) for a in part])
+                    again = [(a.job, a.messages, a.prompt_tokens, self.codec) for a in part]
+                    self._run([Answering(*given) for given in again])
                 return
             if not isinstance(error, UASError):
                 logging.exception("a request failed")
@@ -197,14 +216,15 @@ class Engine:
         for pieces in steps:
             for answer, piece in zip(answers, pieces, strict=True):
                 answer.take(piece)
-            # Text is handed over as soon as it ends; audio is decoded together, below.
-            for answer in [a for a in open_ if a.reason and not any(map(len, a.codes))]:
+            # Text is handed over as soon as it ends; audio is decoded together, below, if it is
+            # not that of a stream.
+            for answer in [a for a in open_ if a.reason and not a.pending]:
                 answer.finish(None)
                 open_.remove(answer)
             if all(answer.job.gone or answer.reason for answer in answers):
                 break
         left = [answer for answer in open_ if not answer.job.gone]
-        waves = self._decode([np.concatenate([*a.codes, np.zeros(0, np.int64)]) for a in left])
+        waves = self._decode([np.concatenate([*a.pending, np.zeros(0, np.int64)]) for a in left])
         for answer, wave in zip(left, waves, strict=True):
             answer.finish(wave)
 
