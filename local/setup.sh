@@ -13,7 +13,7 @@ of your pip and uv configuration are honoured.
 
 options:
   --torch KIND      cpu, cuda, or auto: cuda where nvidia-smi works (default: what .venv has, else auto)
-  --dev             also what tests/run.sh needs: pytest, ruff, mypy, openai, judges of audio, ...
+  --dev             also what tests/run.sh needs: pytest, ruff, mypy, openai, uvicorn, judges, ...
   --extra NAME      also an extra of pyproject.toml, e.g. k2; may be repeated
   --python VERSION  the Python of a new .venv (default: 3.11)
   --help            this text
@@ -46,7 +46,7 @@ while [ $# -gt 0 ]; do
     --extra=*) extras+=" ${1#*=}" ;;
     --python) python=${2-} && shift ;;
     --python=*) python=${1#*=} ;;
-    --dev) extras+=" annotate dev judges" ;;
+    --dev) extras+=" annotate dev judges serve" ;;
     -h | --help) usage && exit 0 ;;
     *) die "unknown option '$1'; known: --torch --dev --extra --python --help" ;;
   esac

@@ -144,7 +144,7 @@ def imported_modules(path: Path) -> set[str]:
 
 # room -> what it must not import; the arrows of docs/architecture.md
 LATER = tuple(
-    f"uas_plugin.{room}" for room in ("audiollm", "espnet", "evaluation", "report", "bin")
+    f"uas_plugin.{room}" for room in ("audiollm", "espnet", "evaluation", "report", "serve", "bin")
 )
 QA = "uas_plugin.qa"
 MODELS = ("uas_plugin.tokenizer", "uas_plugin.codec")
@@ -155,8 +155,12 @@ FORBIDDEN = {
     "qa": ("espnet2", "transformers", "torch", *MODELS, *LATER),
     "tokenizer": ("espnet2", *(room for room in LATER if room != "uas_plugin.bin")),
     "codec": ("espnet2", *(room for room in LATER if room != "uas_plugin.bin")),
-    "audiollm": ("espnet2", "uas_plugin.espnet", "uas_plugin.evaluation", "uas_plugin.report"),
-    "evaluation": ("espnet2", "uas_plugin.espnet", "uas_plugin.report"),
+    "audiollm": (
+        "espnet2",
+        *(f"uas_plugin.{room}" for room in ("espnet", "evaluation", "report", "serve")),
+    ),
+    "evaluation": ("espnet2", "uas_plugin.espnet", "uas_plugin.report", "uas_plugin.serve"),
+    "serve": ("espnet2", "uas_plugin.espnet", "uas_plugin.evaluation", "uas_plugin.report"),
     "report": ("espnet2", "uas_plugin.espnet"),
     "annotate": ("espnet2", "torch", "transformers", "uas_plugin.audiollm", *MODELS),
     "recipe": ("espnet2", "torch", "transformers"),

@@ -107,12 +107,15 @@ def test_wrong_options_are_named(llm, chats, options, wrong):
         llm.generate(chats[0], **options)
 
 
-def test_audio_is_encoded_by_the_tokenizer_once_loaded(made, tiny):
+def test_audio_is_encoded_by_the_tokenizer_once_loaded(made, tiny, tmp_path):
+    path = str(tmp_path / "a.flac")
+    open(path, "w").close()
+
     class Fake:
-        loaded = 0
+        loaded, codebook_size = 0, made.vocabulary.codebook_size
 
         def encode(self, audios, batch_size):
-            assert audios == ["a.flac"] or audios[0][1] == 16000
+            assert audios == [path] or audios[0][1] == 16000
             return [np.array([1, 2, 3])]
 
     def load():
@@ -121,7 +124,7 @@ def test_audio_is_encoded_by_the_tokenizer_once_loaded(made, tiny):
 
     llm = AudioLLMGenerator(tiny.lm, made.vocabulary, made.text, load)
     direct = llm.encode(chat.asr_messages([1, 2, 3]))
-    for part in ({"path": "a.flac"}, {"audio": (np.zeros(4, np.float32), 16000)}):
+    for part in ({"path": path}, {"audio": (np.zeros(4, np.float32), 16000)}):
         messages = chat.asr_messages(None)
         messages[0]["content"].append({"type": "audio", **part})
         assert llm.encode(messages) == direct

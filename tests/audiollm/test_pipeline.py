@@ -36,6 +36,7 @@ grad_clip: 1.0
 keep_nbest_models: 1
 use_tensorboard: false
 model_conf: {hidden_size: 64, num_layers: 2, num_heads: 2, intermediate_size: 128}
+valid_decode_conf: {items: 3, max_new_tokens: 60}
 batch_conf: {row_tokens: 256, rows: 4, mixture: {uas: 1, asr: 1, qa: 1, tts: 0.5}}
 """
 
@@ -47,7 +48,8 @@ def train(made, output, *extra):
     command = [
         sys.executable, "-m", "uas_plugin.bin.audiollm_train", "--config", str(config),
         "--train_data", str(made.lm / "train"), "--valid_data", str(made.lm / "dev"),
-        "--vocab", str(made.lm / "vocab.json"), "--output_dir", str(output), *extra,
+        "--vocab", str(made.lm / "vocab.json"), "--output_dir", str(output),
+        "--text_model", str(made.text_dir), *extra,
     ]  # fmt: skip
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=500)
@@ -58,11 +60,13 @@ def train(made, output, *extra):
 @pytest.fixture(scope="module")
 def trained(made) -> SimpleNamespace:
     folder = made.root / "exp"
-    train(made, folder)
+    done = train(made, folder)
     out = folder / "export"
     paths = {"--model": folder, "--vocab": made.lm / "vocab.json", "--text_model": made.text_dir}
     export([str(word) for pair in paths.items() for word in pair] + ["--output_dir", str(out)])
-    return SimpleNamespace(folder=folder, export=out, llm=load_audiollm(out))
+    return SimpleNamespace(
+        folder=folder, export=out, llm=load_audiollm(out), log=done.stderr + done.stdout
+    )
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +91,15 @@ def test_plain_transformers_loads_the_export(made, trained):
     ids = torch.arange(20)[None]
     with torch.no_grad():
         torch.testing.assert_close(lm.eval()(ids).logits, trained.llm.lm(ids).logits)
+
+
+def test_answers_are_decoded_behind_every_epoch(trained):
+    for epoch in (1, 2):
+        found = rows(trained.folder / "decoded", f"{epoch}epoch")
+        assert [row["task"] for row in found] == ["asr"] * 3 + ["uas"] * 3 + ["qa"] * 3
+    assert all(row["response"] for row in found)
+    reported = [line for line in trained.log.splitlines() if "decoded_wer=" in line]
+    assert len(reported) == 2 and all("decoded_valid=" in line for line in reported)
 
 
 def test_every_task_and_control_is_written(made, decoded):
@@ -128,6 +141,18 @@ def test_decoding_resumes_and_repeats(made, trained, decoded, tmp_path):
     assert kept.read_text() == "kept\n"
     for name in ("qa.none", "tts.none"):
         assert rows(copy, name) == rows(folder, name)
+
+
+def test_constrained_answers_are_in_their_form(made, trained, tmp_path):
+    from uas_plugin import schema
+
+    options = DecodeOptions(constrain=True, controls=("no_audio",), max_items=6)
+    decode_dump(trained.llm, made.dump, "test", tmp_path, options)
+    for row in rows(tmp_path, "uas.no_audio"):
+        schema.parse(row["response"])
+    for row in rows(tmp_path, "qa.no_audio"):
+        assert row["response"] in row["item"]["choices"]
+    assert all(row["response"] == "" for row in rows(tmp_path, "tts.none"))
 
 
 def test_derangement_moves_everyone():

@@ -1,5 +1,7 @@
 """The AudioLLM as a real ESPnet training."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -35,7 +37,9 @@ def data(tmp_path_factory):
     vocabulary.save(folder / "vocab.json")
     generator = np.random.default_rng(0)
     np.save(folder / "codebook.npy", generator.standard_normal((16, 8)).astype(np.float32))
-    for name in ("train", "dev"):
+    (folder / "shards").mkdir()
+    (folder / "shards" / "shards.json").write_text('{"shards": 3}')
+    for name in ("train", "dev", *(f"shards/{n:05d}" for n in range(3))):
         with GroupWriter(folder / name, vocabulary.size) as writer:
             for number in range(20):
                 prefix = vocabulary.audio_ids(generator.integers(0, 16, 12))
@@ -82,14 +86,47 @@ def test_stopping_and_resuming_gives_the_same_weights(trained, data, run_module,
     assert [name for name in expected if not torch.equal(expected[name], got[name])] == []
 
 
-def test_two_processes(data, run_module, tmp_path):
+@pytest.mark.parametrize("part", ["train", "shards"])
+def test_two_processes(data, run_module, tmp_path, part):
+    """A stage over packed rows, of one set and of shards: as many steps in both processes."""
+    model = {**CONFIG["model_conf"], "stage": "alignment"}
     run_module(
         *("--nproc_per_node", "2", "--standalone", "-m", MODULE),
-        *arguments(data, tmp_path),
+        *arguments(data, tmp_path, model_conf=model),
+        *("--train_data", data / part),
         *("--multiprocessing_distributed", "false", "--dist_backend", "gloo"),
         launcher=("-m", "torch.distributed.run"),
     )
-    assert all(torch.isfinite(value).all() for value in weights(tmp_path).values())
+    found = weights(tmp_path)
+    assert all(torch.isfinite(value).all() for value in found.values())
+    # Only the vocabulary learned: what a layer's norm starts with is what it is.
+    assert all((value == 1).all() for name, value in found.items() if "norm" in name)
+    if part == "shards":
+        kept = sorted((tmp_path / "exp" / "data_position").iterdir())
+        begins = [json.loads(path.read_text())["begins"] for path in kept]
+        assert [path.stem for path in kept] == ["rank0", "rank1"]
+        # Three steps an epoch, five of a shard (twenty clips, two a row, two rows a step).
+        assert begins == [{"1": [0, 0], "2": [0, 3], "3": [1, 1]}] * 2
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_steps_are_as_many_in_all_processes_and_rows_are_shown_once(data, monkeypatch, world):
+    from types import SimpleNamespace
+
+    from uas_plugin.espnet import audiollm_task
+
+    args = SimpleNamespace(
+        train_data=str(data / "train"), vocab=str(data / "vocab.json"), seed=1, model_conf={},
+        batch_conf={"row_tokens": 40, "rows": 2}, output_dir=str(data / "out"),
+    )  # fmt: skip
+    steps, shown = [], []
+    for rank in range(world):
+        monkeypatch.setattr(audiollm_task, "rank_and_world", lambda rank=rank: (rank, world))
+        batches = list(audiollm_task.AudioLLMTask.build_batches(args, "train", 0))
+        steps.append(len(batches))
+        shown += [row.numpy().tobytes() for _, batch in batches for row in batch["tokens"]]
+    assert len(set(steps)) == 1 and steps[0] > 0
+    assert len(set(shown)) == len(shown)
 
 
 def test_collect_stats(data, run_module, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,17 @@ from uas_plugin.audiollm.generation import (
     GenerationOptions,
     allowed_tokens,
     generate_ids,
+    generate_steps,
     stop_tokens,
 )
+from uas_plugin.audiollm.guides import GuideMaker
 from uas_plugin.audiollm.vocabulary import Vocabulary
-from uas_plugin.data.text import MODEL_NAME, TextTokenizer
+from uas_plugin.data.hf_text import HF_NAME
+from uas_plugin.data.text import MODEL_NAME, TextStream, TextTokenizer, load_text_tokenizer
 from uas_plugin.errors import UASError
 
-FILES = ("config.json", "model.safetensors", "vocab.json", MODEL_NAME)
+FILES = ("config.json", "model.safetensors", "vocab.json")
+TEXT_FILES = (MODEL_NAME, HF_NAME)  # one of them
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,14 @@ class Answer:
     text: str
     audio_tokens: np.ndarray
     token_ids: np.ndarray
+
+
+@dataclass(frozen=True)
+class AnswerPiece:
+    """What came next in a stream: some text, or some audio tokens ``(n,)`` int64."""
+
+    text: str
+    audio_tokens: np.ndarray
 
 
 class AudioLLMGenerator:
@@ -57,20 +69,105 @@ class AudioLLMGenerator:
         self.lm, self.vocabulary, self.text = lm, vocabulary, text
         self._load_audio_tokenizer = load_audio_tokenizer
         self._audio_tokenizer: Any = None
+        self._guides = GuideMaker(vocabulary, text)
 
-    def generate(self, messages: Sequence[Message], **generation: Any) -> Answer:
+    def generate(
+        self,
+        messages: Sequence[Message],
+        *,
+        choices: Sequence[str] | None = None,
+        **generation: Any,
+    ) -> Answer:
         """Answer ``messages``.
 
         Args:
             messages: ``{"role", "content"}``; content is a str, None, or a list of parts
                 ``{"type": "text", "text": str}`` and ``{"type": "audio", ...}`` with one of
                 ``"tokens"`` (codebook entries), ``"path"``, or ``"audio"`` (waveform, Hz).
+            choices: the texts to choose from with ``constraint="choice"``.
             **generation: as :class:`~uas_plugin.audiollm.generation.GenerationOptions`.
 
         Raises:
             UASError: a message or an option is wrong.
         """
-        return self.generate_batch([messages], **generation)[0]
+        wanted = None if choices is None else [choices]
+        return self.generate_batch([messages], choices=wanted, **generation)[0]
+
+    def stream(
+        self,
+        messages: Sequence[Message],
+        *,
+        choices: Sequence[str] | None = None,
+        **generation: Any,
+    ) -> Iterator[AnswerPiece]:
+        """The pieces of an answer as they are written; together they are `generate`'s answer.
+
+        Arguments and errors are those of :meth:`generate`; they are checked at once.
+        """
+        options = GenerationOptions.make(generation)
+        prompt = self._prompt(messages, options)
+        shared = self._shared(options)
+        guides = self._guides.make(options, 1, None if choices is None else [choices])
+        steps = generate_steps(self.lm, [prompt], seeds=[options.seed], guides=guides, **shared)
+        return self._pieces(steps, set(shared["stop"]))
+
+    def _pieces(self, steps: Iterable[Any], stop: set[int]) -> Iterator[AnswerPiece]:
+        text = TextStream(self.text)
+        for step in steps:
+            token = int(step[0])
+            if token in stop:
+                return
+            piece = self._piece(token, text)
+            if piece.text or len(piece.audio_tokens):
+                yield piece
+
+    def _piece(self, token: int, text: TextStream) -> AnswerPiece:
+        new = self.vocabulary.text_ids([token])
+        return AnswerPiece(text.push(new) if new else "", self.vocabulary.codes([token]))
+
+    def stream_batch(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        *,
+        seeds: Sequence[int] | None = None,
+        choices: Sequence[Sequence[str]] | None = None,
+        **generation: Any,
+    ) -> Iterator[list[AnswerPiece | None]]:
+        """:meth:`stream` of several answers together: at each step what each wrote.
+
+        None stands for an answer that has ended; a piece may be empty (a mark was written).
+        Arguments are those of :meth:`generate_batch`; they are checked at once.
+        """
+        options = GenerationOptions.make(generation)
+        prompts = [self._prompt(messages, options) for messages in conversations]
+        shared, stop = self._shared(options), stop_tokens(self.vocabulary, options.modality)
+        steps = generate_steps(
+            self.lm,
+            prompts,
+            seeds=[options.seed] * len(prompts) if seeds is None else list(seeds),
+            guides=self._guides.make(options, len(prompts), choices),
+            **shared,
+        )
+        texts = [TextStream(self.text) for _ in prompts]
+        return (
+            [self._piece(int(i), t) if i not in stop else None for i, t in zip(step, texts)]
+            for step in steps
+        )
+
+    def with_tokens(self, messages: Sequence[Message]) -> list[Message]:
+        """``messages`` with the tokens of their audio in it, so that it is heard only once."""
+
+        def heard(part: Mapping[str, Any]) -> Mapping[str, Any]:
+            if part.get("type") != "audio" or part.get("tokens") is not None:
+                return part
+            return {"type": "audio", "tokens": self._encode_audio(part)}
+
+        return [
+            {**message, "content": [heard(part) for part in message["content"]]}
+            if isinstance(message.get("content"), list)
+            else message
+            for message in messages
+        ]
 
     def generate_batch(
         self,
@@ -78,6 +175,7 @@ class AudioLLMGenerator:
         *,
         batch_size: int = 32,
         seeds: Sequence[int] | None = None,
+        choices: Sequence[Sequence[str]] | None = None,
         track: Callable[[Iterable[Any]], Iterable[Any]] | None = None,
         **generation: Any,
     ) -> list[Answer]:
@@ -85,33 +183,58 @@ class AudioLLMGenerator:
 
         Args:
             seeds: one per conversation; default: all ``seed``, so that each item is answered as
-                it would be alone. track: wraps the batches to show progress.
+                it would be alone. choices: with ``constraint="choice"``, those of each.
+            track: wraps the batches to show progress.
         """
         options = GenerationOptions.make(generation)
-        prompts = [self.encode(messages, options.modality) for messages in conversations]
+        prompts = [self._prompt(messages, options) for messages in conversations]
+        guides = self._guides.make(options, len(prompts), choices)
         seeds = [options.seed] * len(prompts) if seeds is None else list(seeds)
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
         chunks = [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
-        shared = {
+        shared = self._shared(options)
+        answers: dict[int, Answer] = {}
+        for chunk in track(chunks) if track else chunks:
+            found = generate_ids(
+                self.lm,
+                [prompts[i] for i in chunk],
+                seeds=[seeds[i] for i in chunk],
+                guides=None if guides is None else [guides[i] for i in chunk],
+                **shared,
+            )
+            answers.update((i, self._answer(ids)) for i, ids in zip(chunk, found))
+        return [answers[i] for i in range(len(prompts))]
+
+    def _shared(self, options: GenerationOptions) -> dict[str, Any]:
+        return {
             "allowed": allowed_tokens(self.vocabulary, options.modality, self.text.control_ids),
             "stop": stop_tokens(self.vocabulary, options.modality),
             "pad": self.vocabulary.pad,
             "options": options,
         }
-        answers: dict[int, Answer] = {}
-        for chunk in track(chunks) if track else chunks:
-            found = generate_ids(
-                self.lm, [prompts[i] for i in chunk], seeds=[seeds[i] for i in chunk], **shared
+
+    def _prompt(self, messages: Sequence[Message], options: GenerationOptions) -> list[int]:
+        ids, limit = self.encode(messages, options.modality), self._limit
+        if len(ids) + options.max_new_tokens > limit:
+            raise UASError(
+                f"the messages have {len(ids)} tokens; with max_new_tokens="
+                f"{options.max_new_tokens} that is above the {limit} that the model takes: "
+                f"at most {limit - len(ids)} are left for the answer"
             )
-            answers.update((i, self._answer(ids)) for i, ids in zip(chunk, found))
-        return [answers[i] for i in range(len(prompts))]
+        return ids
+
+    @property
+    def _limit(self) -> int:
+        return int(self.lm.config.max_position_embeddings)
 
     def encode(self, messages: Sequence[Message], modality: str | None = "text") -> list[int]:
         """Prompt ids of ``messages``; an audio answer is opened with its begin mark."""
         ids = encode_messages(messages, self.vocabulary, self.text, encode_audio=self._encode_audio)
-        limit = self.lm.config.max_position_embeddings
-        if len(ids) >= limit:
-            raise UASError(f"the messages have {len(ids)} tokens; the model takes {limit}")
+        if len(ids) >= self._limit:
+            raise UASError(
+                f"the messages have {len(ids)} tokens; the model takes {self._limit}: "
+                "shorten the audio or the text"
+            )
         return [*ids, self.vocabulary.audio_bos] if modality == "audio" else ids
 
     def _answer(self, ids: list[int]) -> Answer:
@@ -122,13 +245,22 @@ class AudioLLMGenerator:
         )
 
     def _encode_audio(self, part: Mapping[str, Any]) -> np.ndarray:
+        audio = part.get("path", part.get("audio"))
+        if audio is None:
+            raise UASError("an audio part needs 'tokens', 'path' or 'audio' (waveform, Hz)")
+        if "path" in part and not Path(audio).is_file():
+            raise UASError(f"audio file {audio} of a message does not exist")
         if self._audio_tokenizer is None:
             if self._load_audio_tokenizer is None:
                 raise UASError("this model names no audio tokenizer: pass tokens, or tokenizer=")
             self._audio_tokenizer = self._load_audio_tokenizer()
-        audio = part.get("path", part.get("audio"))
-        if audio is None:
-            raise UASError("an audio part needs 'tokens', 'path' or 'audio' (waveform, Hz)")
+            size, known = self._audio_tokenizer.codebook_size, self.vocabulary.codebook_size
+            if size != known:
+                self._audio_tokenizer = None
+                raise UASError(
+                    f"the audio tokenizer has a codebook of {size}, the model was trained with "
+                    f"{known}: pass tokenizer= of the one it was trained with"
+                )
         return self._audio_tokenizer.encode([audio], batch_size=1)[0]
 
 
@@ -153,9 +285,9 @@ def load_audiollm(
 
     folder = _local_folder(path_or_hub_id)
     vocabulary = Vocabulary.load(folder)
-    text = TextTokenizer(folder)
+    text = load_text_tokenizer(folder)
     if vocabulary.text_sha256 not in (None, text.sha256):
-        raise UASError(f"{folder}: {MODEL_NAME} is not the one that vocab.json was made with")
+        raise UASError(f"{folder}: {text.path.name} is not the one that vocab.json was made with")
     lm = AutoModelForCausalLM.from_pretrained(
         folder, dtype=dtype or "auto", use_safetensors=True, attn_implementation="sdpa"
     )
@@ -181,7 +313,9 @@ def _local_folder(path_or_hub_id: str | os.PathLike[str]) -> Path:
         from huggingface_hub.errors import HFValidationError
 
         try:
-            folder = Path(snapshot_download(str(path_or_hub_id), allow_patterns=list(FILES)))
+            folder = Path(
+                snapshot_download(str(path_or_hub_id), allow_patterns=[*FILES, *TEXT_FILES])
+            )
         except (HFValidationError, OSError) as error:
             raise UASError(
                 f"AudioLLM {path_or_hub_id} is neither a folder nor a hub id "
@@ -190,4 +324,6 @@ def _local_folder(path_or_hub_id: str | os.PathLike[str]) -> Path:
     for name in FILES:
         if not (folder / name).exists():
             raise UASError(f"{folder} has no {name}: the AudioLLM export makes it")
+    if not any((folder / name).exists() for name in TEXT_FILES):
+        raise UASError(f"{folder} has no text tokenizer ({' or '.join(TEXT_FILES)})")
     return folder

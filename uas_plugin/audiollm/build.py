@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from uas_plugin.atomic import atomic_path, write_json
+from uas_plugin.atomic import atomic_path, write_json, write_jsonl
 from uas_plugin.audiollm.chat import (
     Example,
     asr_messages,
     encode_example,
     qa_messages,
+    speech_chat_messages,
     tts_messages,
     uas_messages,
 )
 from uas_plugin.audiollm.dataset import GroupWriter
 from uas_plugin.audiollm.options import LMDataOptions, TTSOptions
+from uas_plugin.audiollm.replies import Reply, find_replies
+from uas_plugin.audiollm.shards import SHARDS, shard_name
 from uas_plugin.audiollm.vocabulary import Vocabulary
 from uas_plugin.data.manifests import custom_of
 from uas_plugin.data.targets import asr_target, uas_target
-from uas_plugin.data.text import TextTokenizer
+from uas_plugin.data.text import TextTokenizer, load_text_tokenizer
 from uas_plugin.data.tokens import (
     load_token_cuts,
     read_token_info,
@@ -55,11 +60,17 @@ class ItemMaker:
     def _example(self, messages: Any, **answer: Any) -> Example:
         return encode_example(messages, self.vocabulary, self.text, **answer)
 
-    def groups(self, cut: Any, codes: np.ndarray) -> list[Items]:
-        """The groups of a cut: about its audio, for some cuts the same without it, and speech."""
+    def groups(self, cut: Any, codes: np.ndarray, reply: Reply | None = None) -> list[Items]:
+        """The groups of a cut: about its audio, for some cuts the same without it, and speech.
+
+        Args:
+            reply: what is to be said when the clip is heard as a question.
+        """
         groups = [self.listening(cut, codes), self.speaking(cut, codes)]
         if seeded("no_audio", self.options.seed, cut.id).random() < self.options.no_audio:
             groups.append(self.listening(cut, None))
+        if reply is not None:
+            groups.append(self.replying(codes, reply))
         return groups
 
     def listening(self, cut: Any, codes: np.ndarray | None) -> Items:
@@ -92,44 +103,76 @@ class ItemMaker:
         asked = tts_messages(asr_target(cut), attributes=attributes, variant=variant)
         return [("tts", self._example(asked, answer_audio=codes))]
 
+    def replying(self, codes: np.ndarray, reply: Reply) -> Items:
+        """The item that answers the clip in text and speech."""
+        slots = self.options.speech_chat.slots
+        asked = speech_chat_messages(codes, slots=slots)
+        answer = {"answer_text": reply.text, "answer_audio": reply.codes, "slots": slots}
+        return [("speech_chat", self._example(asked, **answer))]
+
 
 def write_set(
     cuts: Iterable[Any],
     tokens: Mapping[str, np.ndarray],
     maker: ItemMaker,
     folder: Path,
+    replies: Mapping[str, Reply],
 ) -> dict[str, Any]:
     """Write the groups of one set and return its ``info.json``.
 
-    Items too long for ``max_tokens`` and cuts without tokens are left out and counted.
+    Args:
+        replies: what is said to each question, by cut id.
+
+    Items too long for ``max_tokens`` are left out whole, counted, and listed in
+    ``too_long.jsonl``; cuts without tokens are left out and counted.
     """
-    limit, too_long, no_tokens = maker.options.max_tokens, 0, 0
+    limit, no_tokens = maker.options.max_tokens, 0
+    dropped: list[dict[str, Any]] = []
     with GroupWriter(folder, maker.vocabulary.size) as writer:
         for cut in progress(cuts, desc=f"LM items {folder.name}"):
             codes = tokens.get(cut.id)
             if codes is None or not len(codes):
                 no_tokens += 1
                 continue
-            for items in maker.groups(cut, codes):
-                fitting = [
-                    (task, e)
-                    for task, e in items
-                    if len(e.prefix) + len(e.prompt) + len(e.answer) <= limit
+            for items in maker.groups(cut, codes, replies.get(cut.id)):
+                sizes = [len(e.prefix) + len(e.prompt) + len(e.answer) for _, e in items]
+                fitting = [item for item, size in zip(items, sizes) if size <= limit]
+                dropped += [
+                    {"id": cut.id, "task": task, "tokens": size}
+                    for (task, _), size in zip(items, sizes)
+                    if size > limit
                 ]
-                too_long += len(items) - len(fitting)
                 if fitting:
                     writer.add(cut.id, fitting)
         if not writer.counts["groups"]:
             raise UASError(
                 f"{folder}: no item is left ({no_tokens} cuts without tokens, "
-                f"{too_long} items above {limit} tokens)"
+                f"{len(dropped)} items above {limit} tokens)"
             )
-        info = writer.finish(items_too_long=too_long, cuts_without_tokens=no_tokens)
-    if too_long or no_tokens:
+        write_jsonl(folder / "too_long.jsonl", dropped)
+        info = writer.finish(items_too_long=len(dropped), cuts_without_tokens=no_tokens)
+    if dropped or no_tokens:
         logging.warning(
             "%s: left out %d items above %d tokens and %d cuts without tokens",
-            folder, too_long, limit, no_tokens,
+            folder, len(dropped), limit, no_tokens,
         )  # fmt: skip
+    return info
+
+
+def _write(dump: Path, maker: ItemMaker, folder: Path) -> dict[str, Any]:
+    """One set of a dump; ``train`` in as many shards as the options say."""
+    cuts, tokens = load_token_cuts(dump), read_token_text(dump)
+    replies = find_replies(cuts, tokens, maker.text, maker.options.speech_chat)
+    shards = maker.options.shards if folder.name == "train" else 1
+    (folder / SHARDS).unlink(missing_ok=True)
+    if shards == 1:
+        return write_set(cuts, tokens, maker, folder, replies)
+    total: Counter[str] = Counter()
+    for number in range(shards):
+        own = itertools.islice(iter(cuts), number, None, shards)
+        total.update(write_set(own, tokens, maker, folder / shard_name(number), replies))
+    info = {"shards": shards, **total}
+    write_json(folder / SHARDS, info)
     return info
 
 
@@ -161,7 +204,8 @@ def build_lm_data(
     output_dir: str | os.PathLike[str],
     options: LMDataOptions,
 ) -> dict[str, Any]:
-    """Write ``vocab.json``, ``codebook.npy`` if found, ``train/``, ``dev/``; ``info.json`` last.
+    """Write ``vocab.json``, ``train/``, ``dev/``; ``codebook.npy`` if found and the text tokenizer
+    if ``options`` name one; ``info.json`` last.
 
     Args:
         tokens_dir: dump of one tokenizer, with ``train`` and ``dev``.
@@ -172,7 +216,8 @@ def build_lm_data(
     """
     tokens_dir, output = Path(tokens_dir), Path(output_dir)
     require_one_codebook(tokens_dir / "train", "the AudioLLM")
-    dump, text = read_token_info(tokens_dir / "train"), TextTokenizer(text_model)
+    dump = read_token_info(tokens_dir / "train")
+    text = load_text_tokenizer(options.text_model or text_model)
     vocabulary = Vocabulary(
         text_size=text.vocab_size,
         codebook_size=int(dump["codebook_size"]),
@@ -184,19 +229,13 @@ def build_lm_data(
         labels=collect_labels(load_token_cuts(tokens_dir / "train"), options.qa.fields),
     )
     maker = ItemMaker(vocabulary, text, options)
-    sets = {
-        name: write_set(
-            load_token_cuts(tokens_dir / name),
-            read_token_text(tokens_dir / name),
-            maker,
-            output / name,
-        )
-        for name in ("train", "dev")
-    }
+    sets = {name: _write(tokens_dir / name, maker, output / name) for name in ("train", "dev")}
     codebook = find_codebook(dump.get("tokenizer") or "", vocabulary.codebook_size)
     if codebook is not None:
         with atomic_path(output / "codebook.npy") as path:
             np.save(path, codebook)
+    if options.text_model is not None:
+        text.save(output)
     vocabulary.save(output / "vocab.json")
     info = {"vocabulary": vocabulary.size, "codebook": codebook is not None, **sets}
     write_json(output / "info.json", info)

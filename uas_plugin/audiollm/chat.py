@@ -7,17 +7,23 @@ generation both go through :func:`encode_messages`, so they cannot drift apart.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from uas_plugin.audiollm.interleave import SLOTS, interleave
 from uas_plugin.audiollm.vocabulary import Vocabulary
 from uas_plugin.data.text import TextTokenizer
-from uas_plugin.errors import UASError
+from uas_plugin.errors import UASError, suggest
 from uas_plugin.qa.wording import LETTERS, question_text
 
 Message = Mapping[str, Any]
-TASKS = ("uas", "asr", "qa", "tts")
+# An audio token written out; as text it would be read letter by letter.
+_AUDIO_MARK = re.compile(r"<\|audio_\d+\|>")
+SCORED_TASKS = ("uas", "asr", "qa", "tts")
+# What a model can be trained on; their numbers stand in the data, so new ones come last.
+TASKS = (*SCORED_TASKS, "speech_chat")
 ROLES = ("system", "user", "assistant")
 # Pieces of the chat form that the text tokenizer must hold as single pieces.
 CHAT_SYMBOLS = tuple(f"{role}\n" for role in ROLES) + ("\n",)
@@ -32,6 +38,10 @@ PROMPTS: dict[str, tuple[str, ...]] = {
     "asr": ("Transcribe the audio.", "Write what is said.", "What does the speaker say?"),
     "tts": ("Read aloud:", "Say this:", "Speak the text:"),
 }
+
+# Of uses beyond the trained tasks: no part of the text tokenizer's corpus.
+CAPTION_PROMPT = "Say in one sentence what is heard."
+DIALOGUE_PROMPT = "Answer in text and speech: {} pieces of text, then {} audio tokens, in turn."
 
 
 @dataclass(frozen=True)
@@ -81,6 +91,25 @@ def tts_messages(
     return _user(f"{asked}\n{prompt} {text}" if asked else f"{prompt} {text}", None)
 
 
+def caption_messages(audio: Any) -> list[dict[str, Any]]:
+    """Ask for a sentence about the audio."""
+    return _user(CAPTION_PROMPT, audio)
+
+
+def text_chat_messages(text: str) -> list[dict[str, Any]]:
+    """A question in text, to be answered in text."""
+    return _user(text, None)
+
+
+def speech_chat_messages(audio: Any, *, slots: Sequence[int] = SLOTS) -> list[dict[str, Any]]:
+    """A spoken question, to be answered in text and speech in turn.
+
+    As in UAS-Audio's demonstration, the system's turn asks for the form of the answer.
+    """
+    system = {"role": "system", "content": DIALOGUE_PROMPT.format(*slots)}
+    return [system, *_user("", audio)]
+
+
 def prompt_corpus() -> list[str]:
     """The fixed texts of all prompts, for the training of the text tokenizer."""
     from uas_plugin.qa.labels import QUESTIONS
@@ -103,15 +132,41 @@ def _split(message: Message) -> tuple[list[Mapping[str, Any]], list[str]]:
         return [], []
     if isinstance(content, str):
         return [], [content]
+    if not isinstance(content, Sequence):
+        raise UASError(f"message content is a text or a list of parts, not {content!r}")
     audios, texts = [], []
     for part in content:
-        if part.get("type") == "audio":
+        kind = part.get("type") if isinstance(part, Mapping) else part
+        if kind == "audio":
             audios.append(part)
-        elif part.get("type") == "text":
-            texts.append(str(part["text"]))
+        elif kind == "text" and isinstance(part.get("text"), str):
+            texts.append(part["text"])
+        elif kind == "text":
+            raise UASError("a text part needs 'text', a string")
         else:
-            raise UASError(f"message part type {part.get('type')!r} is neither text nor audio")
+            raise UASError(
+                f"message part type {kind!r} is neither text nor audio."
+                f"{suggest(str(kind), ('text', 'audio'))}"
+            )
     return audios, texts
+
+
+def _check_roles(messages: Sequence[Message]) -> None:
+    for message in messages:
+        role = message.get("role")
+        if role not in ROLES:
+            raise UASError(
+                f"message role {role!r} is none of {', '.join(ROLES)}.{suggest(str(role), ROLES)}"
+            )
+
+
+def _check_text(texts: Sequence[str]) -> None:
+    for text in texts:
+        if found := _AUDIO_MARK.search(text):
+            raise UASError(
+                f"the text of a message holds the audio token {found.group()}: give audio as a "
+                "part of its own, {'type': 'audio', 'tokens': [...]}"
+            )
 
 
 def encode_messages(
@@ -133,12 +188,14 @@ def encode_messages(
     """
     if not messages:
         raise UASError("there is no message to answer")
+    _check_roles(messages)
+    if all(message["role"] != "user" for message in messages):
+        raise UASError("there is no user turn to answer: add {'role': 'user', 'content': ...}")
     ids: list[int] = []
     for message in messages:
-        role = message.get("role")
-        if role not in ROLES:
-            raise UASError(f"message role {role!r} is none of {', '.join(ROLES)}")
+        role = message["role"]
         audios, texts = _split(message)
+        _check_text(texts)
         ids += [vocabulary.im_start, *text.encode(f"{role}\n")]
         for part in audios:
             ids += audio_span(_tokens(part, encode_audio), vocabulary)
@@ -170,12 +227,22 @@ def encode_example(
     *,
     answer_text: str | None = None,
     answer_audio: Any | None = None,
+    slots: Sequence[int] = SLOTS,
 ) -> Example:
-    """Ids of a training item. The answer (text or codebook entries) ends with ``<|im_end|>``."""
-    if (answer_text is None) == (answer_audio is None):
-        raise UASError("an item has either a text answer or an audio answer")
+    """Ids of a training item. The answer ends with ``<|im_end|>``.
+
+    Args:
+        answer_text, answer_audio: text, or codebook entries; both: in turn, by ``slots``.
+
+    Raises:
+        UASError: there is no answer, or a message is wrong.
+    """
+    if answer_text is None and answer_audio is None:
+        raise UASError("an item needs a text answer, an audio answer, or both")
     prompt = encode_messages(messages, vocabulary, text)
-    if answer_text is not None:
+    if answer_text is not None and answer_audio is not None:
+        answer = interleave(text.encode(answer_text), answer_audio, vocabulary, slots)
+    elif answer_text is not None:
         answer = text.encode(answer_text)
     else:
         answer = audio_span(answer_audio, vocabulary)

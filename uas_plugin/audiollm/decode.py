@@ -22,6 +22,7 @@ from uas_plugin.audiollm.chat import (
     tts_messages,
     uas_messages,
 )
+from uas_plugin.audiollm.guides import TASK_CONSTRAINTS
 from uas_plugin.audiollm.options import DecodeOptions
 from uas_plugin.data.targets import asr_target
 from uas_plugin.data.tokens import load_token_cuts, read_token_info, read_token_text
@@ -140,11 +141,20 @@ def _decode(
         seeds=[item_seed(options.seed, task, request.id) for request in asked],
         track=partial(progress, desc=f"{task}.{control}"),
         **({"modality": "audio", **options.audio} if task == "tts" else options.text),
+        **_constraint(task, asked, options),
     )
     return [
         _row(task, control, request, chat, answer)
         for request, chat, answer in zip(asked, chats, answers)
     ]
+
+
+def _constraint(task: str, asked: Sequence[Request], options: DecodeOptions) -> dict[str, Any]:
+    """Generation options that hold answers to the task's form, if that is wanted."""
+    if not options.constrain:
+        return {}
+    choices = [(request.item or {})["choices"] for request in asked] if task == "qa" else None
+    return {"constraint": TASK_CONSTRAINTS[task], "choices": choices}
 
 
 def _row(task: str, control: str, request: Request, chat: Any, answer: Answer) -> dict[str, Any]:

@@ -2,18 +2,22 @@
 
 Prompts of a batch are padded on the left and keep the positions they would have alone, and random
 numbers belong to the item, so an item's answer does not depend on the batch it stands in (up to
-the rounding of the matrix products).
+the rounding of the matrix products). A constraint (``guides.py``) takes part between the model and
+the drawing, and :func:`generate_steps` gives the tokens as they come.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from uas_plugin.audiollm.guides import CONSTRAINTS, Guide
+from uas_plugin.audiollm.interleave import SLOTS, check_slots
 from uas_plugin.audiollm.vocabulary import Vocabulary
 from uas_plugin.errors import UASError, suggest
 
@@ -31,6 +35,11 @@ class GenerationOptions:
         do_sample: draw; else the most probable token (greedy).
         temperature, top_k, top_p: of the drawing (``top_k`` 0 = all).
         seed: of the drawing; a batch adds a seed per item.
+        constraint: None, or what the answer follows, whatever the model wants: "uas" (the schema's
+            grammar; closed in time), "choice" (one of ``choices``), "asr" (text only), "tts"
+            (audio tokens until the end mark) or "interleaved" (``slots`` of text and audio in
+            turn). It also says the modality.
+        slots: text pieces and audio tokens in turn.
 
     Raises:
         UASError: a value is out of range.
@@ -44,8 +53,20 @@ class GenerationOptions:
     top_k: int = 0
     top_p: float = 1.0
     seed: int = 0
+    constraint: str | None = None
+    slots: tuple[int, int] = SLOTS
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "slots", check_slots(self.slots))
+        if self.constraint is not None:
+            if self.constraint not in CONSTRAINTS:
+                raise UASError(
+                    f"constraint {self.constraint!r} is none of {', '.join(CONSTRAINTS)}."
+                    f"{suggest(str(self.constraint), CONSTRAINTS)}"
+                )
+            if self.min_new_tokens and self.constraint in ("uas", "choice"):
+                raise UASError(f"constraint '{self.constraint}' ends by itself: no min_new_tokens")
+            object.__setattr__(self, "modality", CONSTRAINTS[self.constraint])
         if self.modality not in MODALITIES:
             raise UASError(f"modality {self.modality!r} is none of 'text', 'audio', None")
         if self.max_new_tokens < 1 or self.min_new_tokens < 0 or self.top_k < 0:
@@ -124,8 +145,31 @@ def _uniforms(seeds: Sequence[int], steps: int) -> Tensor:
     return torch.stack(rows)
 
 
+def _guided(guides: Sequence[Guide | None], size: int, left: int) -> Tensor:
+    """``(rows, V)`` bool: what may not stand next by the guides (None: a row that has ended)."""
+    allowed = np.ones((len(guides), size), dtype=bool)
+    for row, guide in zip(allowed, guides):
+        if guide is not None:
+            guide.mask(row, left)
+    return torch.from_numpy(~allowed)
+
+
+def _accept(guides: Sequence[Guide | None], picked: Tensor) -> None:
+    for guide, token in zip(guides, picked.tolist()):
+        if guide is not None:
+            guide.accept(token)
+
+
+def _check_logits(logits: Tensor, step: int) -> None:
+    if bool(logits.isnan().any()):
+        raise UASError(
+            f"the model's logits are NaN at new token {step + 1}: is the checkpoint whole? "
+            "A half-precision model may need dtype='float32'"
+        )
+
+
 @torch.inference_mode()
-def generate_ids(
+def generate_steps(
     lm: Any,
     prompts: Sequence[Sequence[int]],
     *,
@@ -134,12 +178,17 @@ def generate_ids(
     pad: int,
     options: GenerationOptions,
     seeds: Sequence[int],
-) -> list[list[int]]:
-    """New ids of each prompt, without the ending token.
+    guides: Sequence[Guide] | None = None,
+) -> Iterator[Tensor]:
+    """The next id of each prompt ``(B,)``, step by step; ``stop[0]`` after an answer's end.
 
     Args:
         lm: a transformers causal LM. prompts: ids, not empty. allowed: (V,) bool.
         stop: ids that end an answer. seeds: one per prompt; used when drawing.
+        guides: one per prompt, fresh.
+
+    Raises:
+        UASError: the logits are NaN.
     """
     from transformers import DynamicCache
 
@@ -154,7 +203,6 @@ def generate_ids(
     uniforms = _uniforms(seeds, options.max_new_tokens).to(device) if options.do_sample else None
     alive = torch.arange(len(prompts), device=device)  # rows that are still computed
     done = torch.zeros(len(prompts), dtype=torch.bool, device=device)  # of these
-    new: list[Tensor] = []
     for step in range(options.max_new_tokens):
         out = lm(
             input_ids=tokens,
@@ -164,25 +212,43 @@ def generate_ids(
             use_cache=True,
             logits_to_keep=1,
         )
+        logits = out.logits[:, -1].float()
+        _check_logits(logits, step)
         hidden = early if step < options.min_new_tokens else forbidden
-        logits = out.logits[:, -1].float().masked_fill(hidden, float("-inf"))
+        if guides is not None:
+            here = [
+                None if over else guides[row] for row, over in zip(alive.tolist(), done.tolist())
+            ]
+            left = options.max_new_tokens - step
+            hidden = hidden | _guided(here, len(allowed), left).to(device)
+        logits = logits.masked_fill(hidden, float("-inf"))
         if uniforms is None:
             picked = logits.argmax(dim=-1)
         else:
             picked = _draw(logits, uniforms[alive, step], options)
-        new.append(ends[0].repeat(len(prompts)).index_copy(0, alive, picked.where(~done, ends[0])))
+        if guides is not None:
+            _accept(here, picked)
+        chosen = ends[0].repeat(len(prompts)).index_copy(0, alive, picked.where(~done, ends[0]))
+        yield chosen
         done = done | torch.isin(picked, ends)
         if bool(done.all()):
-            break
+            return
         positions = positions[:, -1:] + 1
         real = torch.cat([real, torch.ones_like(real[:, :1])], dim=1)
         if 2 * int(done.sum()) >= len(done):
             # A few long answers must not carry the finished ones along.
-            left = torch.nonzero(~done)[:, 0]
-            cache.batch_select_indices(left)
-            alive, done, positions, real = alive[left], done[left], positions[left], real[left]
-        tokens, mask = new[-1][alive, None], real[:, None, None, :]
-    rows = torch.stack(new, dim=1).tolist()
+            rest = torch.nonzero(~done)[:, 0]
+            cache.batch_select_indices(rest)
+            alive, done, positions, real = alive[rest], done[rest], positions[rest], real[rest]
+        tokens, mask = chosen[alive, None], real[:, None, None, :]
+
+
+def generate_ids(
+    lm: Any, prompts: Sequence[Sequence[int]], *, stop: Sequence[int], **arguments: Any
+) -> list[list[int]]:
+    """New ids of each prompt, without the ending token; arguments as of `generate_steps`."""
+    steps = generate_steps(lm, prompts, stop=stop, **arguments)
+    rows = torch.stack(list(steps), dim=1).tolist()
     return [_until(row, set(stop)) for row in rows]
 
 

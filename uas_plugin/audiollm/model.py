@@ -1,4 +1,4 @@
-"""The AudioLLM for training: a Qwen2 causal LM over packed rows.
+"""The AudioLLM for training: a causal LM of transformers over packed rows.
 
 Shapes: ``B`` rows, ``L`` tokens of a row, ``D`` width, ``V`` vocabulary.
 """
@@ -6,17 +6,31 @@ Shapes: ``B`` rows, ``L`` tokens of a row, ``D`` width, ``V`` vocabulary.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from uas_plugin.audiollm.audio_input import AUDIO_SLOT, AudioInput
+from uas_plugin.audiollm.backbone import (
+    Source,
+    backbone_config,
+    embed_codebook,
+    load_backbone,
+    make_backbone,
+)
 from uas_plugin.audiollm.chat import TASKS
+from uas_plugin.audiollm.options import from_section
+from uas_plugin.audiollm.stages import LoraOptions, add_lora, select_stage
 from uas_plugin.audiollm.vocabulary import Vocabulary
+from uas_plugin.errors import UASError, suggest
 
 if TYPE_CHECKING:
     from transformers import Qwen2Config
+
+AUDIO_INPUTS = ("discrete", "continuous")
 
 
 def qwen2_config(
@@ -68,27 +82,25 @@ def packed_mask(units: Tensor, items: Tensor) -> Tensor:
     return (same_unit & visible & causal)[:, None]
 
 
-def embed_codebook(codebook: Tensor, width: int, std: float, seed: int = 0) -> Tensor:
-    """Audio embeddings ``(K, D)`` from a codebook ``(K, C)`` by a random projection.
-
-    Codes that are near in the codebook start near in the LM; mean 0 and the standard deviation
-    that the other embeddings have.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    centred = codebook.float() - codebook.float().mean(dim=0)
-    projection = torch.randn(codebook.shape[1], width, generator=generator)
-    out = centred @ projection
-    return out * (std / out.std().clamp_min(1e-8))
-
-
 class AudioLLM(nn.Module):
-    """Qwen2 with loss on the answers of packed rows.
+    """A causal LM with loss on the answers of packed rows.
 
     Args:
         vocabulary: ids; its size is the model's.
         codebook: ``(K, C)`` of the audio tokenizer, to start the audio embeddings from.
         task_weights: loss weight of a task's tokens, 1 where not given.
+        backbone: pretrained ``save_pretrained`` folder, or the settings of an untrained model
+            (``{"model_type": ...}``); default: an untrained Qwen2 of ``shape``.
+        same_as: special tokens that a pretrained backbone has already, see ``extend_vocabulary``.
+        audio_input: "discrete" (codebook entries) or "continuous" (states of an audio encoder).
+        encoder: of continuous input, see :class:`~uas_plugin.audiollm.audio_input.AudioInput`.
+        lora: settings of :class:`~uas_plugin.audiollm.stages.LoraOptions`; default: no adapters.
+        stage: which parts have gradients, a name of ``stages.STAGES``.
+        gradient_checkpointing: compute the layers' states twice instead of keeping them.
         **shape: as :func:`qwen2_config`.
+
+    Raises:
+        UASError: ``backbone`` and ``shape`` are both given, or the backbone does not fit.
     """
 
     def __init__(
@@ -97,20 +109,34 @@ class AudioLLM(nn.Module):
         vocabulary: Vocabulary,
         codebook: Tensor | None = None,
         task_weights: dict[str, float] | None = None,
+        backbone: Source | None = None,
+        same_as: dict[str, int] | None = None,
+        audio_input: str = "discrete",
+        encoder: Source | None = None,
+        lora: dict[str, Any] | None = None,
+        stage: str = "instruction",
+        gradient_checkpointing: bool = False,
         **shape: Any,
     ) -> None:
         super().__init__()
-        from transformers import Qwen2ForCausalLM
-
-        config = qwen2_config(vocabulary, **shape)
-        self.lm = Qwen2ForCausalLM(config)
+        _check_audio_input(audio_input, encoder)
+        self.vocabulary = vocabulary
+        if backbone is not None and shape:
+            raise UASError(f"lm.model: a backbone has its own {', '.join(shape)}: leave one out")
+        if backbone is None or isinstance(backbone, Mapping):
+            self.lm = _untrained(backbone, vocabulary, codebook, shape)
+        else:
+            self.lm = load_backbone(backbone, vocabulary, codebook=codebook, same_as=same_as)
+        self.gradient_checkpointing = gradient_checkpointing
+        if gradient_checkpointing:
+            self.lm.gradient_checkpointing_enable({"use_reentrant": False})
+        if lora is not None:
+            add_lora(self.lm, from_section(LoraOptions, lora, "lm.model.lora"))
+        width = self.lm.get_input_embeddings().weight.shape[1]
+        self.audio = None if encoder is None else AudioInput(encoder, width)
+        select_stage(self, stage)
         weights = [0.0, *((task_weights or {}).get(task, 1.0) for task in TASKS)]
         self.register_buffer("task_weights", torch.tensor(weights), persistent=False)
-        if codebook is not None:
-            start = vocabulary.audio_start
-            rows = embed_codebook(codebook, config.hidden_size, config.initializer_range)
-            with torch.no_grad():
-                self.lm.get_input_embeddings().weight[start : start + len(rows)] = rows
 
     def forward(
         self,
@@ -120,16 +146,21 @@ class AudioLLM(nn.Module):
         items: Tensor,
         labels: Tensor,
         tasks: Tensor,
+        audio: Tensor | None = None,
+        audio_frames: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Loss of packed rows; all arguments ``(B, L)`` int64 as made by ``packing.collate``.
+
+        Args:
+            audio, audio_frames: of continuous input, see :meth:`embed`.
 
         Returns:
             ``(loss, stats, weight)``: mean negative log-likelihood (nats) over answer tokens,
             weighted by task; detached loss and accuracy per task; the number of answer tokens.
         """
         chosen = labels >= 0
-        hidden = self.hidden(tokens, positions, units, items)[chosen]
-        logits = self.lm.lm_head(hidden).float()
+        hidden = self.hidden(tokens, positions, units, items, audio, audio_frames)[chosen]
+        logits = self.lm.get_output_embeddings()(hidden).float()
         target, task = labels[chosen], tasks[chosen]
         nll = F.cross_entropy(logits, target, reduction="none")
         weight = self.task_weights[task]
@@ -139,14 +170,76 @@ class AudioLLM(nn.Module):
         stats["loss"] = loss.detach()
         return loss, stats, torch.as_tensor(float(len(target)), device=loss.device)
 
-    def hidden(self, tokens: Tensor, positions: Tensor, units: Tensor, items: Tensor) -> Tensor:
+    def hidden(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        units: Tensor,
+        items: Tensor,
+        audio: Tensor | None = None,
+        audio_frames: Tensor | None = None,
+    ) -> Tensor:
         """Final states ``(B, L, D)`` of packed rows."""
-        return self.lm.model(
-            input_ids=tokens,
+        return self.lm.base_model(
+            inputs_embeds=self.embed(tokens, audio, audio_frames),
             position_ids=positions,
             attention_mask=packed_mask(units, items),
             use_cache=False,
         ).last_hidden_state
+
+    def embed(
+        self, tokens: Tensor, audio: Tensor | None = None, audio_frames: Tensor | None = None
+    ) -> Tensor:
+        """Input embeddings ``(B, L, D)`` of ids, and of audio in the slots among them.
+
+        Args:
+            tokens: ``(B, L)`` int64; ``AUDIO_SLOT`` for a state of the audio encoder.
+            audio: ``(A, mel, T)`` log-mel of the clips, in the order of their slots (row after
+                row); not with discrete input. audio_frames: ``(A,)`` real frames of each.
+
+        Raises:
+            UASError: the slots are not as many as the encoder's states.
+        """
+        embedded = self.lm.get_input_embeddings()(tokens.clamp_min(0))
+        if self.audio is None:
+            return embedded
+        if audio is None or audio_frames is None:
+            raise UASError("a model with continuous audio input needs audio and audio_frames")
+        states, slots = self.audio(audio, audio_frames).to(embedded.dtype), tokens == AUDIO_SLOT
+        if len(states) != int(slots.sum()):
+            raise UASError(
+                f"{int(slots.sum())} slots for {len(states)} states of the audio encoder"
+            )
+        # The sum is 0 where there is no audio; it keeps the projection in the graph.
+        return embedded.masked_scatter(slots[..., None], states) + states[:0].sum()
+
+
+def _check_audio_input(audio_input: str, encoder: Source | None) -> None:
+    if audio_input not in AUDIO_INPUTS:
+        hint = suggest(audio_input, AUDIO_INPUTS)
+        raise UASError(f"lm.model.audio_input: unknown '{audio_input}'.{hint}")
+    if (audio_input == "continuous") != (encoder is not None):
+        needs = "needs lm.model.encoder" if encoder is None else "has no encoder"
+        raise UASError(f"lm.model.audio_input: {audio_input} input {needs}")
+
+
+def _untrained(
+    settings: Mapping[str, Any] | None,
+    vocabulary: Vocabulary,
+    codebook: Tensor | None,
+    shape: dict[str, Any],
+) -> Any:
+    if settings is None:
+        config = qwen2_config(vocabulary, **shape)
+    else:
+        config = backbone_config(settings, vocabulary)
+    lm = make_backbone(config)
+    if codebook is not None:
+        start, table = vocabulary.audio_start, lm.get_input_embeddings().weight
+        with torch.no_grad():
+            rows = embed_codebook(codebook, table.shape[1], config.initializer_range)
+            table[start : start + len(rows)] = rows
+    return lm
 
 
 def _stats(nll: Tensor, right: Tensor, task: Tensor) -> dict[str, Tensor]:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar, get_type_hints
 
-from uas_plugin.audiollm.chat import TASKS
+from uas_plugin.audiollm.chat import SCORED_TASKS
+from uas_plugin.audiollm.interleave import SLOTS, check_slots
 from uas_plugin.errors import UASError, suggest
 from uas_plugin.qa.labels import QUESTIONS
 
@@ -74,6 +75,25 @@ class TTSOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SpeechChatOptions:
+    """Speech that is answered in text and speech; none unless ``replies`` or ``kinds`` is set.
+
+    Args:
+        replies: JSON lines ``{"question": cut id, "answer": cut id}``: who answers whom.
+        kinds: kinds of clips (``custom.kind``) that are said again, for corpora without dialogues:
+            by another voice where a clip has the same words, else by the clip itself.
+        slots: text pieces and audio tokens in turn.
+    """
+
+    replies: str | None = None
+    kinds: tuple[str, ...] = ()
+    slots: tuple[int, int] = SLOTS
+
+    def __post_init__(self) -> None:
+        check_slots(self.slots)
+
+
+@dataclass(frozen=True, kw_only=True)
 class LMDataOptions:
     """Items of the training and development sets.
 
@@ -82,14 +102,24 @@ class LMDataOptions:
         no_audio: share of the clips whose items are also shown without audio, so that the no-audio
         control is what the model expects of any clip, and not a form it never met.
         max_tokens: a group whose prefix and one item are longer is left out (and counted).
+        shards: parts of the training set; above 1 it is read as an endless stream (``shards.py``).
+        text_model: tokenizer of a backbone (``tokenizer.json`` or its folder), used in place of the
+            run's own.
     """
 
     seed: int = 0
     prompt_variants: int = 3
     no_audio: float = 0.0
     max_tokens: int = 1024
+    shards: int = 1
+    text_model: str | None = None
     qa: QAOptions = field(default_factory=QAOptions)
     tts: TTSOptions = field(default_factory=TTSOptions)
+    speech_chat: SpeechChatOptions = field(default_factory=SpeechChatOptions)
+
+    def __post_init__(self) -> None:
+        if self.shards < 1:
+            raise UASError("lm.data.shards is at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,18 +129,20 @@ class DecodeOptions:
     Args:
         text, audio: generation options of text answers and of speech (see GenerationOptions).
         max_items: at most so many items per task (null: all).
+        constrain: write only what a task allows (schema JSON, one of the choices, text, audio).
     """
 
     seed: int = 0
-    tasks: tuple[str, ...] = TASKS
+    tasks: tuple[str, ...] = SCORED_TASKS
     controls: tuple[str, ...] = CONTROLS
     batch_size: int = 32
     max_items: int | None = None
+    constrain: bool = False
     text: dict[str, Any] = field(default_factory=dict)
     audio: dict[str, Any] = field(default_factory=dict)
     qa: QAOptions = field(default_factory=QAOptions)
     tts: TTSOptions = field(default_factory=TTSOptions)
 
     def __post_init__(self) -> None:
-        _check(self.tasks, TASKS, "task")
+        _check(self.tasks, SCORED_TASKS, "task")
         _check(self.controls, CONTROLS, "control")

@@ -8,6 +8,7 @@ row gives each item exactly the logits it would get in a sequence of its own.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -98,12 +99,14 @@ def plan_epoch(
     into a row with their prefix are left out, the last drawn first.
     """
     weights = check_mixture(mixture)
+    # A task that the data does not hold draws no random number: new tasks change no old epoch.
+    tasks = [(n, task) for n, task in enumerate(TASKS, start=1) if data.info.get(task)]
     rng = np.random.default_rng((seed, epoch))
     units = []
     for index in rng.permutation(len(data)):
         prefix, *items = data.group(int(index))
         drawn: Unit = []
-        for number, task in enumerate(TASKS, start=1):
+        for number, task in tasks:
             candidates = [item for item in items if data.task(item) == number]
             wanted = int(weights[task] + rng.random())
             if candidates and wanted:
@@ -132,6 +135,22 @@ def _fitting(data: GroupDataset, prefix: int, items: Sequence[int], room: int) -
             unit.append(item)
             used += data.length(item)
     return unit
+
+
+def over_long(data: GroupDataset, row_tokens: int) -> list[dict[str, Any]]:
+    """Items that no row can hold with their prefix: they are never shown, and never cut.
+
+    Returns:
+        For each its clip's ``id``, ``task`` and number of ``tokens``, in the order of the data.
+    """
+    found, ids = [], data.ids()
+    for index, (prefix, *items) in enumerate(data):
+        heard = data.length(prefix)
+        for item in items:
+            if (tokens := heard + data.length(item)) > row_tokens:
+                task = TASKS[data.task(item) - 1]
+                found.append({"id": ids[index], "task": task, "tokens": tokens})
+    return found
 
 
 def pack(

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,6 +24,9 @@ from uas_plugin.codec.features import check_ids
 from uas_plugin.codec.mel import mel_frames
 from uas_plugin.codec.vocoder import HiFT, Vocoder, build_vocoder
 from uas_plugin.errors import UASError
+
+if TYPE_CHECKING:
+    from uas_plugin.codec.stream import StreamDecoder
 
 MODEL_TYPE, CONFIG, WEIGHTS = "uas_token_decoder", "config.json", "model.safetensors"
 VOCODER_WEIGHTS = "vocoder.safetensors"  # of a vocoder that has weights
@@ -127,6 +130,12 @@ class Codec:
         from uas_plugin.codec.stream import StreamOptions, stream
 
         return stream(self, tokens, StreamOptions(**options))
+
+    def open_stream(self, **options: Any) -> StreamDecoder:
+        """:meth:`stream` for a caller who has the tokens one after another: push, then finish."""
+        from uas_plugin.codec.stream import StreamDecoder, StreamOptions
+
+        return StreamDecoder(self, StreamOptions(**options))
 
     def vocode(
         self,

@@ -50,43 +50,64 @@ class StreamOptions:
     reference: bool = False
 
 
-def blocks(codec: Codec, tokens: Iterable[int | np.ndarray], size: int) -> Iterator[tuple]:
-    """(ids (N,) int64, last) of blocks of ``size``; the last one has 1 to ``size`` tokens.
+class StreamDecoder:
+    """An utterance that is decoded while its tokens arrive: `push` them, then `finish`.
 
     Raises:
-        UASError: an id outside the codebook, or no tokens at all.
+        UASError: an option is out of range.
     """
-    waiting: list[int] = []
-    for number, item in enumerate(tokens):
-        ids = np.atleast_1d(np.asarray(item))
-        check_ids(ids, codec.codebook_size, f"token {number} of the stream")
-        waiting.extend(ids.tolist())
+
+    def __init__(self, codec: Codec, options: StreamOptions) -> None:
+        own: int = getattr(codec.model.config.encoder, "block_size", DEFAULT_BLOCK)
+        self.size = own if options.block is None else options.block
+        if self.size < 1 or (options.context is not None and options.context < 1):
+            raise UASError("block and context must be at least 1 token")
+        frames = codec.num_frames(self.size)
+        overlap = frames // 2 if options.overlap is None else options.overlap
+        if not 0 <= overlap < frames:
+            raise UASError(f"overlap must be 0 to {frames - 1} frames, not {overlap}")
+        self.codec, self.count, self.waiting = codec, 0, np.zeros(0, dtype=np.int64)
+        kind = ReferenceStream if options.reference else BlockStream
+        self._state = kind(codec, options, overlap)
+
+    def push(self, tokens: int | np.ndarray) -> Iterator[np.ndarray]:
+        """Chunks (S,) that the next tokens make certain; the tokens count once it is exhausted.
+
+        Raises:
+            UASError: an id outside the codebook.
+        """
+        ids = np.atleast_1d(np.asarray(tokens))
+        check_ids(ids, self.codec.codebook_size, f"token {self.count} of the stream")
+        self.count += 1
+        self.waiting = np.concatenate([self.waiting, ids.astype(np.int64)])
         # A full block waits until a token follows: whether it is the last one decides how it ends.
-        while len(waiting) > size:
-            yield np.array(waiting[:size], dtype=np.int64), False
-            del waiting[:size]
-    if not waiting:
-        raise UASError("the stream has no token ids")
-    yield np.array(waiting, dtype=np.int64), True
+        while len(self.waiting) > self.size:
+            block, self.waiting = np.split(self.waiting, [self.size])
+            chunk = self._state.push(block, False)
+            if len(chunk):
+                yield chunk
+
+    def finish(self) -> np.ndarray:
+        """The rest (S,) of the utterance.
+
+        Raises:
+            UASError: there were no tokens at all.
+        """
+        if not len(self.waiting):
+            raise UASError("the stream has no token ids")
+        return self._state.push(self.waiting, True)
 
 
 def stream(
     codec: Codec, tokens: Iterable[int | np.ndarray], options: StreamOptions
 ) -> Iterator[np.ndarray]:
     """Chunks (S,) float32; see `uas_plugin.codec.api.Codec.stream`."""
-    own: int = getattr(codec.model.config.encoder, "block_size", DEFAULT_BLOCK)
-    size = own if options.block is None else options.block
-    if size < 1 or (options.context is not None and options.context < 1):
-        raise UASError("block and context must be at least 1 token")
-    overlap = codec.num_frames(size) // 2 if options.overlap is None else options.overlap
-    if not 0 <= overlap < codec.num_frames(size):
-        raise UASError(f"overlap must be 0 to {codec.num_frames(size) - 1} frames, not {overlap}")
-    kind = ReferenceStream if options.reference else BlockStream
-    state = kind(codec, options, overlap)
-    for ids, last in blocks(codec, tokens, size):
-        chunk = state.push(ids, last)
-        if len(chunk):
-            yield chunk
+    decoder = StreamDecoder(codec, options)
+    for item in tokens:
+        yield from decoder.push(item)
+    chunk = decoder.finish()
+    if len(chunk):
+        yield chunk
 
 
 def cross_fade(new: torch.Tensor, held: torch.Tensor) -> torch.Tensor:

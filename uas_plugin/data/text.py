@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ class TextTokenizer:
     Raises:
         UASError: the file is missing or is no sentencepiece model.
     """
+
+    split_bytes = 0  # pieces, beyond the first, that a character may be split into
 
     def __init__(self, model_path: str | os.PathLike[str]) -> None:
         import sentencepiece
@@ -79,15 +82,67 @@ class TextTokenizer:
         Raises:
             UASError: an id lies outside the vocabulary.
         """
-        ids = [int(i) for i in ids]
+        self._check(ids)
+        return self._model.decode([int(i) for i in ids]) if len(ids) else ""
+
+    def _check(self, ids: Sequence[int]) -> None:
         for i in ids:
             if not 0 <= i < self.vocab_size:
-                raise UASError(f"text token {i} is outside the {self.vocab_size} pieces")
-        return self._model.decode(ids) if ids else ""
+                raise UASError(f"text token {int(i)} is outside the {self.vocab_size} pieces")
 
     def pieces(self) -> list[str]:
         """Every piece in the order of its id, with spaces as they are in text."""
         return [self._model.id_to_piece(i).replace(_SPACE, " ") for i in range(self.vocab_size)]
+
+    def piece_bytes(self) -> list[bytes]:
+        """The bytes of every piece, in the order of its id."""
+        return [piece.encode() for piece in self.pieces()]
+
+    def encode_bytes(self, content: bytes) -> list[int]:
+        """Piece ids of ``content``, a text in UTF-8."""
+        return self.encode(content.decode())
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Copy its file into ``folder``."""
+        with atomic_path(Path(folder) / self.path.name) as path:
+            shutil.copyfile(self.path, path)
+
+
+class TextStream:
+    """Text of pieces that come one after another; of a character in several pieces, at its last.
+
+    A character that stays unfinished is left out.
+    """
+
+    def __init__(self, tokenizer: TextTokenizer) -> None:
+        self._tokenizer, self._held = tokenizer, list[int]()
+
+    def push(self, ids: Sequence[int]) -> str:
+        """The text that ``ids`` complete."""
+        self._held += ids
+        text = self._tokenizer.decode(self._held)
+        if text.endswith(_UNKNOWN_SURFACE) and len(self._held) <= self._tokenizer.split_bytes:
+            return ""
+        self._held = []
+        return text
+
+
+def load_text_tokenizer(path: str | os.PathLike[str]) -> TextTokenizer:
+    """The text tokenizer of a path: sentencepiece (``bpe.model``) or ``tokenizer.json``.
+
+    Raises:
+        UASError: it is neither, or damaged.
+    """
+    from uas_plugin.data.hf_text import HF_NAME, HFTextTokenizer
+
+    given = Path(path)
+    if given.suffix == ".json" or ((given / HF_NAME).is_file() and not _holds_model(given)):
+        return HFTextTokenizer(given)
+    return TextTokenizer(given)
+
+
+def _holds_model(folder: Path) -> bool:
+    return (folder / MODEL_NAME).is_file()
 
 
 def train_text_tokenizer(

@@ -217,8 +217,18 @@ class UASTask(AbsTask):
         return [optim_classes[args.optim](groups, **args.optim_conf)]
 
     @classmethod
+    def deepspeed_trainer(cls) -> type[Trainer]:
+        """The trainer of ``--use_deepspeed true``."""
+        from uas_plugin.espnet.deepspeed_trainer import UASDeepSpeedTrainer
+
+        return UASDeepSpeedTrainer
+
+    @classmethod
     def main_worker(cls, args: argparse.Namespace) -> None:
         """ESPnet's worker with a fixed number of threads and atomic checkpoints."""
         set_threads()
+        if args.use_deepspeed:
+            # ESPnet would bring its own trainer, and refuses to beside another; ours is one.
+            cls.trainer, args.use_deepspeed = cls.deepspeed_trainer(), False
         with atomic_torch_save():
             super().main_worker(args)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 from collections.abc import Collection
 from pathlib import Path
 
+from uas_plugin.atomic import read_jsonl
 from uas_plugin.report.html import esc
 from uas_plugin.report.svg import Series, line_chart
 
@@ -48,8 +51,32 @@ def read_scalars(folder: Path) -> Scalars:
                 continue
             # A resumed training logs some steps twice: the later one counts.
             points = {event.step: event.value for event in reader.Scalars(name)}
-            found.setdefault(name, {})[mode] = sorted(points.items())
+            # A task that the data does not hold has no figure.
+            if any(map(math.isfinite, points.values())):
+                found.setdefault(name, {})[mode] = sorted(points.items())
     return found
+
+
+def grpo_curves(exp_dir: Path) -> str:
+    """Rewards of reinforcement learning, where the run has one (``audiollm/grpo``)."""
+    folder = exp_dir / "audiollm" / "grpo"
+    if not (folder / "grpo.json").exists():
+        return ""
+    rows = list(read_jsonl(folder / "grpo.jsonl"))
+    found = json.loads((folder / "grpo.json").read_text(encoding="utf-8"))
+    judged = [(r["step"], r["dev_reward"]) for r in rows if "dev_reward" in r]
+    held_out = [(0, found["dev_before"]), *judged]
+    if held_out[-1][0] != rows[-1]["step"]:
+        held_out.append((rows[-1]["step"], found["dev_after"]))
+    drawn = {name: [(r["step"], r[name]) for r in rows] for name in ("reward", "kl", "tokens")}
+    charts = [line_chart("reward", {"train": drawn["reward"], "valid": held_out})]
+    charts += [line_chart(name, {"train": drawn[name]}) for name in ("kl", "tokens")]
+    return (
+        '<h3>AudioLLM: learning from rewards (GRPO)</h3><div class="charts">'
+        f"{''.join(charts)}</div><p>Drawn answers to training prompts, and the most likely answers "
+        f"to the development set: {found['dev_before']:.3f} before, {found['dev_after']:.3f} "
+        "after.</p>"
+    )
 
 
 def _rank(name: str) -> tuple[bool, bool, str]:
@@ -66,4 +93,4 @@ def training_curves(exp_dir: Path, *, without: Collection[str] = ()) -> str:
         charts = [line_chart(name, scalars[name]) for name in sorted(scalars, key=_rank)]
         if charts:
             parts.append(f'<h3>{esc(heading)}</h3><div class="charts">{"".join(charts)}</div>')
-    return "".join(parts)
+    return "".join(parts) + grpo_curves(exp_dir)

@@ -65,6 +65,8 @@ rule audiollm_train:
         "(uas_bin fresh --dir $EXP/audiollm {input} &&"
         " uas_bin audiollm_train --config {input.config}"
         " --train_data $DUMP/lm/train --valid_data $DUMP/lm/dev --vocab {input.vocab}"
+        " --train_cuts $DUMP/tokenizer/train/cuts.jsonl.gz"
+        " --valid_cuts $DUMP/tokenizer/dev/cuts.jsonl.gz --text_model $EXP/text"
         " --output_dir $EXP/audiollm --resume true) > {log} 2>&1"
 
 
