@@ -57,8 +57,10 @@ class ItemMaker:
 
     def groups(self, cut: Any, codes: np.ndarray) -> list[Items]:
         """The groups of a cut: about its audio, for some cuts the same without it, and speech."""
-        groups = [self.listening(cut, codes), self.speaking(cut, codes)]
-        if seeded("no_audio", self.options.seed, cut.id).random() < self.options.no_audio:
+        heard = codes if self.options.audio else None
+        groups = [self.listening(cut, heard), self.speaking(cut, codes)]
+        drawn = seeded("no_audio", self.options.seed, cut.id).random() < self.options.no_audio
+        if drawn and heard is not None:
             groups.append(self.listening(cut, None))
         return groups
 

@@ -82,12 +82,15 @@ class LMDataOptions:
         no_audio: share of the clips whose items are also shown without audio, so that the no-audio
         control is what the model expects of any clip, and not a form it never met.
         max_tokens: a group whose prefix and one item are longer is left out (and counted).
+        audio: false: what is asked about a clip is asked without its audio (to see what the texts
+        alone tell).
     """
 
     seed: int = 0
     prompt_variants: int = 3
     no_audio: float = 0.0
     max_tokens: int = 1024
+    audio: bool = True
     qa: QAOptions = field(default_factory=QAOptions)
     tts: TTSOptions = field(default_factory=TTSOptions)
 
@@ -99,6 +102,7 @@ class DecodeOptions:
     Args:
         text, audio: generation options of text answers and of speech (see GenerationOptions).
         max_items: at most so many items per task (null: all).
+        likelihood: also write how likely the model holds each choice of a question.
     """
 
     seed: int = 0
@@ -106,6 +110,7 @@ class DecodeOptions:
     controls: tuple[str, ...] = CONTROLS
     batch_size: int = 32
     max_items: int | None = None
+    likelihood: bool = False
     text: dict[str, Any] = field(default_factory=dict)
     audio: dict[str, Any] = field(default_factory=dict)
     qa: QAOptions = field(default_factory=QAOptions)
