@@ -373,7 +373,9 @@ def _local_folder(path_or_hub_id: str | os.PathLike[str]) -> Path:
         from huggingface_hub.errors import HFValidationError
 
         try:
-            folder = Path(snapshot_download(str(path_or_hub_id), allow_patterns=[*FILES, f"{AUDIO_FOLDER}/*"]))
+            folder = Path(
+                snapshot_download(str(path_or_hub_id), allow_patterns=[*FILES, f"{AUDIO_FOLDER}/*"])
+            )
         except (HFValidationError, OSError) as error:
             raise UASError(
                 f"AudioLLM {path_or_hub_id} is neither a folder nor a hub id "
