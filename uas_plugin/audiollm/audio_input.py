@@ -1,7 +1,7 @@
 """Continuous audio input: the AuT encoder of Qwen3-Omni and one linear projection.
 
-UAS-Audio hears through it, frozen (arXiv 2604.12506, section 3.1). The encoder reads windows of 100 mel
-frames (1 s); three convolutions of stride 2 leave 13 states of a full second ("12.5 Hz").
+UAS-Audio hears through it, frozen (arXiv 2604.12506, section 3.1). The encoder reads windows of
+100 mel frames (1 s); three convolutions of stride 2 leave 13 states of a full second ("12.5 Hz").
 """
 
 from __future__ import annotations

@@ -207,9 +207,12 @@ def generate_steps(
     alive = torch.arange(len(prompts), device=device)  # rows that are still computed
     done = torch.zeros(len(prompts), dtype=torch.bool, device=device)  # of these
     for step in range(options.max_new_tokens):
-        heard = hear is not None and step == 0
+        if hear is not None and step == 0:
+            given = {"inputs_embeds": hear(tokens, prompts)}
+        else:
+            given = {"input_ids": tokens}
         out = lm(
-            **({"inputs_embeds": hear(tokens, prompts)} if heard else {"input_ids": tokens}),
+            **given,
             position_ids=positions,
             attention_mask=mask,
             past_key_values=cache,

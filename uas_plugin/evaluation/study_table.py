@@ -56,7 +56,7 @@ def _spread(figure: Mapping[str, Any]) -> Cell:
 
 
 def _main(figures: Mapping[str, Any], arms: Sequence[str]) -> Table:
-    body = []
+    body: list[tuple[Cell, ...]] = []
     for arm in arms:
         written, likeliest = figures[f"{arm}.written_all"], figures[f"{arm}.likeliest_all"]
         unparsed, seeds = written["detail"]["unparsed"], len(written["detail"]["seeds"])

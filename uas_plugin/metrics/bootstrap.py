@@ -46,7 +46,7 @@ def crossed_interval(
     level: float = 0.95,
     seed: int = 0,
 ) -> tuple[float, float] | None:
-    """Interval of the mean over trainings when trainings and clips are drawn again, each on its own.
+    """Interval of the mean over trainings when trainings and clips are drawn again, crossed.
 
     Every training was asked about every clip. With few trainings the interval is rather too
     narrow: the spread among S drawn ones is on average (S - 1) / S of the true one.
