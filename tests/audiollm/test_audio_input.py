@@ -133,6 +133,22 @@ def test_no_audio_still_has_gradients(hearing):
     hearing.zero_grad()
 
 
+def test_an_encoder_may_learn_with_the_rest():
+    module = AudioInput(TINY, width=8)
+    module.encoder.requires_grad_(True)
+    module.train()
+    assert not module.frozen and module.encoder.training
+    mel = torch.randn(1, 16, 150)
+    module(mel, torch.tensor([150])).square().sum().backward()
+    learned = dict(module.encoder.named_parameters())
+    assert all(p.grad is not None for p in learned.values())
+    assert sum(bool(p.grad.abs().max() > 0) for p in learned.values()) > len(learned) / 2
+    module.zero_grad()
+    # Without audio too every process has all gradients to average.
+    module(torch.zeros(0, 16, 1), torch.zeros(0, dtype=torch.long)).sum().backward()
+    assert all(p.grad is not None and p.grad.abs().max() == 0 for p in module.parameters())
+
+
 def test_saved_and_loaded(hearing, tmp_path):
     hearing.save(tmp_path)
     again = AudioInput.load(tmp_path)

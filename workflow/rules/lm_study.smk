@@ -1,9 +1,7 @@
 # `run.sh --lm_study true`: AudioLLMs with other supervision or input on a short, equal budget (part
 # of stages 6, 7 and 9). They take the run's tokens and answer questions only.
 STUDY = [
-    f"{E}/lm_study/{arm}/seed{seed}"
-    for arm in RUN.lm_study
-    for seed in RUN.study_seeds
+    f"{E}/lm_study/{arm}/seed{seed}" for arm in RUN.lm_study for seed in RUN.study_seeds
 ]
 STUDY_SCORES = [f"{E}/lm_study/scores.json"] if STUDY else []
 
@@ -67,8 +65,6 @@ rule lm_study_score:
         done=[f"{run}/done" for run in STUDY],
     output:
         f"{E}/lm_study/scores.json",
-    params:
-        runs=STUDY,
     log:
         f"{E}/logs/lm_study_score.log",
     benchmark:
@@ -77,6 +73,8 @@ rule lm_study_score:
     resources:
         mem_mb=2000,
         runtime=20,
+    params:
+        runs=STUDY,
     shell:
         "uas_bin score --lm_study {params.runs} --config {input.config} --data_dir $DATA"
         " --dump_dir $DUMP --exp_dir $EXP --output_dir $EXP/lm_study > {log} 2>&1"
