@@ -149,6 +149,16 @@ def test_an_encoder_may_learn_with_the_rest():
     assert all(p.grad is not None and p.grad.abs().max() == 0 for p in module.parameters())
 
 
+def test_an_untrained_encoder_is_not_deaf():
+    torch.manual_seed(0)
+    module, time = AudioInput(TINY, width=8), np.arange(16000) / 16000
+    tones = [np.sin(2 * np.pi * pitch * time).astype(np.float32) for pitch in (200, 2000)]
+    mels = torch.from_numpy(np.stack([log_mel(tone, module.mel_bins) for tone in tones]))
+    with torch.no_grad():
+        low, high = module.encode(mels, torch.tensor([100, 100])).unflatten(0, (2, -1))
+    assert (low - high).norm() > 0.1 * low.norm()
+
+
 def test_saved_and_loaded(hearing, tmp_path):
     hearing.save(tmp_path)
     again = AudioInput.load(tmp_path)

@@ -43,7 +43,9 @@ def ear(made, tmp_path_factory) -> SimpleNamespace:
     folder, rng, cuts = tmp_path_factory.mktemp("ear"), np.random.default_rng(0), []
     for number, cut in enumerate(load_token_cuts(made.dump / "test")):
         path = folder / f"{cut.id}.flac"
-        soundfile.write(path, rng.standard_normal(6000 + 400 * number) * 0.2, 8000)
+        time = np.arange(6000 + 400 * number) / 8000
+        tone = np.sin(2 * np.pi * 150 * (1 + number) * time)
+        soundfile.write(path, 0.3 * tone + 0.02 * rng.standard_normal(len(time)), 8000)
         cut.recording = Recording.from_file(path, recording_id=cut.id)
         cut.duration = cut.recording.duration
         cuts.append(cut)
@@ -80,7 +82,7 @@ def test_a_batch_answers_as_each_alone_and_hears(ear):
     scores = ear.llm.score_choices(chats, [["rain", "siren"]] * len(chats))
     (single,) = ear.llm.score_choices(chats[2:3], [["rain", "siren"]])
     assert single == pytest.approx(scores[2], abs=1e-4)
-    assert len({round(row[0], 4) for row in scores}) == len(chats)
+    assert len({round(row[0], 6) for row in scores}) == len(chats)
 
 
 def test_a_path_a_waveform_and_a_cut_are_the_same_audio(ear, tmp_path):

@@ -227,7 +227,22 @@ def _make_encoder(source: str | os.PathLike[str] | Mapping[str, Any]) -> Any:
 
     config = _encoder_config(source)
     if isinstance(source, Mapping):
-        return Qwen3OmniMoeAudioEncoder(config)
+        return _let_through(Qwen3OmniMoeAudioEncoder(config))
     return Qwen3OmniMoeAudioEncoder.from_pretrained(
         source, use_safetensors=True, dtype=torch.float32, attn_implementation="sdpa"
     )
+
+
+def _let_through(encoder: nn.Module) -> nn.Module:
+    """Weights of an untrained encoder that sound passes, in place.
+
+    transformers draws all of them at 0.02: behind three convolutions next to nothing of the sound
+    is left beside the positions, and an untrained encoder is as good as deaf. Here a layer's spread
+    follows from its inputs, as usual.
+    """
+    for module in encoder.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        elif isinstance(module, nn.Linear):
+            module.reset_parameters()
+    return encoder
