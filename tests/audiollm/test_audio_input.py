@@ -133,6 +133,32 @@ def test_no_audio_still_has_gradients(hearing):
     hearing.zero_grad()
 
 
+def test_an_encoder_may_learn_with_the_rest():
+    module = AudioInput(TINY, width=8)
+    module.encoder.requires_grad_(True)
+    module.train()
+    assert not module.frozen and module.encoder.training
+    mel = torch.randn(1, 16, 150)
+    module(mel, torch.tensor([150])).square().sum().backward()
+    learned = dict(module.encoder.named_parameters())
+    assert all(p.grad is not None for p in learned.values())
+    assert sum(bool(p.grad.abs().max() > 0) for p in learned.values()) > len(learned) / 2
+    module.zero_grad()
+    # Without audio too every process has all gradients to average.
+    module(torch.zeros(0, 16, 1), torch.zeros(0, dtype=torch.long)).sum().backward()
+    assert all(p.grad is not None and p.grad.abs().max() == 0 for p in module.parameters())
+
+
+def test_an_untrained_encoder_is_not_deaf():
+    torch.manual_seed(0)
+    module, time = AudioInput(TINY, width=8), np.arange(16000) / 16000
+    tones = [np.sin(2 * np.pi * pitch * time).astype(np.float32) for pitch in (200, 2000)]
+    mels = torch.from_numpy(np.stack([log_mel(tone, module.mel_bins) for tone in tones]))
+    with torch.no_grad():
+        low, high = module.encode(mels, torch.tensor([100, 100])).unflatten(0, (2, -1))
+    assert (low - high).norm() > 0.1 * low.norm()
+
+
 def test_saved_and_loaded(hearing, tmp_path):
     hearing.save(tmp_path)
     again = AudioInput.load(tmp_path)

@@ -214,6 +214,23 @@ def test_some_clips_are_also_shown_without_audio(made, tmp_path):
     assert info["groups"] == len(data) == 240 + len(without)
 
 
+def test_a_model_can_be_asked_without_any_audio(made, tmp_path):
+    """Every question and answer of the usual data, and not one audio token heard."""
+    options = LMDataOptions(max_tokens=256, audio=False, no_audio=0.5)
+    info = build_lm_data(made.dump, made.text_dir, tmp_path, options)["train"]
+    usual, deaf = GroupDataset(made.lm / "train"), GroupDataset(tmp_path / "train")
+    assert [info[task] for task in TASKS] == [usual.info[task] for task in TASKS]
+    first = made.vocabulary.audio_bos
+    tts = 1 + TASKS.index("tts")
+    heard = {False: 0, True: 0}
+    for data in (usual, deaf):
+        for prefix, *items in data:
+            if data.task(items[0]) != tts:
+                ids = np.concatenate([data.segment(segment)[0] for segment in (prefix, *items)])
+                heard[data is deaf] += int((ids >= first).sum())
+    assert heard[True] == 0 < heard[False]
+
+
 def test_codebook_is_found_in_an_export(tmp_path):
     from safetensors.numpy import save_file
 

@@ -13,7 +13,9 @@ import pytest
 import yaml
 
 from uas_plugin.bin.fresh import RECORD, freshen
+from uas_plugin.config.compose import choices
 from uas_plugin.errors import UASError
+from uas_plugin.evaluation.study_table import ARMS
 from uas_plugin.recipe.folders import Run
 from uas_plugin.recipe.lock import JOBS_LOCK, RUN_LOCK, clear_stale, is_running, only_run
 from uas_plugin.recipe.monitor import Monitor, human_time, tail
@@ -208,6 +210,42 @@ def test_a_pretrained_tokenizer_has_no_ablations(tmp_path: Path) -> None:
     assert run.ablations == () and not any("ablations" in name.parts for name in texts)
     with pytest.raises(UASError, match="ablations: tokenizer 'mimi' is loaded, not trained"):
         prepare(RECIPE, overrides=["ablations=[mimi]"], **places(tmp_path))
+
+
+def test_arms_of_the_study_compose(tmp_path: Path) -> None:
+    arms = [name for name in choices(RECIPE, "lm") if name.startswith("study/")]
+    overrides = [f"lm_study.arms=[{','.join(arms)}]", "lm_study.seeds=[3,5]", "lm=uas_audio_7b"]
+    run, texts = prepare(RECIPE, overrides=overrides, **places(tmp_path))
+    assert run.study_seeds == (3, 5) and set(run.lm_study) == set(ARMS)
+    sections = {
+        arm: {
+            name: yaml.safe_load(texts[Path("lm_study") / arm / f"{name}.yaml"])
+            for name in ("lm_data", "audiollm", "decode")
+        }
+        for arm in run.lm_study
+    }
+    full = sections["uas_qa"]
+    mixtures = {arm: found["audiollm"]["batch_conf"]["mixture"] for arm, found in sections.items()}
+    shown = {arm: {task for task, weight in m.items() if weight} for arm, m in mixtures.items()}
+    assert shown == {
+        "uas_qa": {"uas", "qa", "asr"}, "no_uas": {"qa", "asr"}, "no_qa": {"uas", "asr"},
+        "asr": {"asr"}, "no_audio": {"uas", "qa", "asr"},
+        "continuous_untrained": {"uas", "qa", "asr"}, "continuous_joint": {"uas", "qa", "asr"},
+    }  # fmt: skip
+    for arm, found in sections.items():
+        assert found["lm_data"]["audio"] == (arm != "no_audio")
+        assert found["decode"]["controls"] == ["no_audio" if arm == "no_audio" else "none"]
+        assert found["decode"]["tasks"] == ["qa"] and found["decode"]["likelihood"]
+        # One budget for all, and the same model of language.
+        training = {k: v for k, v in found["audiollm"].items() if k.endswith("_conf") is False}
+        assert training == {k: full["audiollm"][k] for k in training}
+        model = found["audiollm"]["model_conf"]
+        assert full["audiollm"]["model_conf"].items() <= model.items()
+        assert (model.get("audio_input") == "continuous") == arm.startswith("continuous")
+    assert sections["continuous_joint"]["audiollm"]["model_conf"]["stage"] == "joint"
+    assert "stage" not in sections["continuous_untrained"]["audiollm"]["model_conf"]
+    # The run's own model is another matter.
+    assert "backbone" in yaml.safe_load(texts[Path("audiollm.yaml")])["model_conf"]
 
 
 def test_a_folder_of_a_pretrained_tokenizer_is_found_from_anywhere(

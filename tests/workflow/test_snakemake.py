@@ -35,7 +35,8 @@ def dry(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_dry_run_plans_every_stage(dry: str) -> None:
     planned = set(re.findall(r"^rule (\w+):", dry, re.M))
-    table = {rule for stage in STAGES for rule in stage.rules if "ablation" not in rule}
+    asked_for = re.compile("ablation|lm_study")
+    table = {rule for stage in STAGES for rule in stage.rules if not asked_for.match(rule)}
     assert table == planned - {"all"}
 
 
@@ -46,7 +47,8 @@ def test_dry_run_with_a_pretrained_tokenizer_trains_and_reads_with_none(tmp_path
     assert result.returncode == 0, result.stderr
     output = result.stdout + result.stderr
     planned = set(re.findall(r"^rule (\w+):", output, re.M))
-    assert planned - {"all"} == {rule for stage in PRETRAINED_STAGES for rule in stage.rules}
+    table = {rule for stage in PRETRAINED_STAGES for rule in stage.rules}
+    assert planned - {"all"} == {rule for rule in table if not rule.startswith("lm_study")}
     assert not planned & {
         "tokenizer_align", "codebook", "tokenizer_train", "tokenizer_export", "tokenizer_decode",
         "ablation_train", "ablation_score",
@@ -56,6 +58,21 @@ def test_dry_run_with_a_pretrained_tokenizer_trains_and_reads_with_none(tmp_path
     assert not commands & {"tokenizer_train", "tokenizer_codebook", "tokenizer_decode"}
     assert "tokenizer_untrained" not in output and "/ablations/" not in output
     assert re.search(r"--pretrained \S+/exp/mini/conf/tokenizer_pretrained\.yaml", output)
+
+
+def test_the_study_is_planned_once_an_arm_and_seed(tmp_path: Path) -> None:
+    study = "lm_study.arms=[study/uas_qa,study/no_audio] lm_study.seeds=[0,4]"
+    # The study is of the language model: where the tokens come from does not matter to it.
+    result = snakemake("-n", "-p", f"overrides={study} tokenizer=mimi", exp=tmp_path)
+    assert result.returncode == 0, result.stderr
+    output = result.stdout + result.stderr
+    counts = dict(re.findall(r"^(lm_study_\w+) +(\d+)$", output, re.M))
+    assert counts == {"lm_study_data": "2", "lm_study_arm": "4", "lm_study_score": "1"}
+    for arm in ("uas_qa", "no_audio"):
+        for seed in (0, 4):
+            assert f"out=$EXP/lm_study/{arm}/seed{seed}" in output
+    assert "--seed 4" in output and "audiollm_decode --config" in output
+    assert re.search(r"score --lm_study \S+/uas_qa/seed0 .*/no_audio/seed4 --config", output)
 
 
 def test_a_vocoder_that_is_trained_adds_its_rule_to_stage_5(dry: str, tmp_path: Path) -> None:

@@ -5,20 +5,25 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from uas_plugin.audiollm.audio_input import AUDIO_FOLDER, AudioInput
 from uas_plugin.audiollm.chat import Message, encode_messages
 from uas_plugin.audiollm.generation import (
     GenerationOptions,
+    Hear,
     allowed_tokens,
     generate_ids,
     generate_steps,
     stop_tokens,
 )
 from uas_plugin.audiollm.guides import GuideMaker
+from uas_plugin.audiollm.hearing import Prompt, audio_source, embed_prompts, part_mel, slots_of
+from uas_plugin.audiollm.likelihood import choice_log_probabilities
 from uas_plugin.audiollm.vocabulary import Vocabulary
 from uas_plugin.data.hf_text import HF_NAME
 from uas_plugin.data.text import MODEL_NAME, TextStream, TextTokenizer, load_text_tokenizer
@@ -57,6 +62,7 @@ class AudioLLMGenerator:
         lm: transformers causal LM in evaluation mode.
         vocabulary: its ids. text: the text tokenizer.
         load_audio_tokenizer: called once, when a message first has audio that is no tokens.
+        audio: the encoder that hears instead, of a model with continuous input.
     """
 
     def __init__(
@@ -65,8 +71,9 @@ class AudioLLMGenerator:
         vocabulary: Vocabulary,
         text: TextTokenizer,
         load_audio_tokenizer: Callable[[], Any] | None = None,
+        audio: AudioInput | None = None,
     ) -> None:
-        self.lm, self.vocabulary, self.text = lm, vocabulary, text
+        self.lm, self.vocabulary, self.text, self.audio = lm, vocabulary, text, audio
         self._load_audio_tokenizer = load_audio_tokenizer
         self._audio_tokenizer: Any = None
         self._guides = GuideMaker(vocabulary, text)
@@ -155,7 +162,12 @@ class AudioLLMGenerator:
         )
 
     def with_tokens(self, messages: Sequence[Message]) -> list[Message]:
-        """``messages`` with the tokens of their audio in it, so that it is heard only once."""
+        """``messages`` with the tokens of their audio in it, so that it is heard only once.
+
+        With continuous input there are none: the messages stay as they are.
+        """
+        if self.audio is not None:
+            return [dict(message) for message in messages]
 
         def heard(part: Mapping[str, Any]) -> Mapping[str, Any]:
             if part.get("type") != "audio" or part.get("tokens") is not None:
@@ -205,8 +217,51 @@ class AudioLLMGenerator:
             answers.update((i, self._answer(ids)) for i, ids in zip(chunk, found))
         return [answers[i] for i in range(len(prompts))]
 
+    def score_choices(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        choices: Sequence[Sequence[str]],
+        *,
+        batch_size: int = 32,
+        track: Callable[[Iterable[Any]], Iterable[Any]] | None = None,
+    ) -> list[list[float]]:
+        """How likely each of its ``choices`` is as the answer to each conversation.
+
+        Returns:
+            Mean log-probability (nats) of a choice's pieces, so that longer texts are not worth
+            less; what ends an answer is not counted.
+
+        Raises:
+            UASError: a message is wrong, a choice is empty, or both are too long together.
+        """
+        prompts = [self.encode(messages) for messages in conversations]
+        texts = [[self.text.encode(choice) for choice in wanted] for wanted in choices]
+        if len(texts) != len(prompts):
+            raise UASError(f"{len(prompts)} conversations, but choices for {len(texts)}")
+        for prompt, wanted in zip(prompts, texts):
+            if len(prompt) + max(map(len, wanted), default=0) > self._limit:
+                raise UASError(f"a prompt of {len(prompt)} tokens leaves no room for its choices")
+        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+        chunks = [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
+        scores: dict[int, list[float]] = {}
+        for chunk in track(chunks) if track else chunks:
+            found = choice_log_probabilities(
+                self.lm,
+                [prompts[i] for i in chunk],
+                [texts[i] for i in chunk],
+                pad=self.vocabulary.pad,
+                hear=self._hear,
+            )
+            scores.update(zip(chunk, found))
+        return [scores[i] for i in range(len(prompts))]
+
+    @property
+    def _hear(self) -> Hear | None:
+        return None if self.audio is None else partial(embed_prompts, self.lm, self.audio)
+
     def _shared(self, options: GenerationOptions) -> dict[str, Any]:
         return {
+            "hear": self._hear,
             "allowed": allowed_tokens(self.vocabulary, options.modality, self.text.control_ids),
             "stop": stop_tokens(self.vocabulary, options.modality),
             "pad": self.vocabulary.pad,
@@ -229,13 +284,26 @@ class AudioLLMGenerator:
 
     def encode(self, messages: Sequence[Message], modality: str | None = "text") -> list[int]:
         """Prompt ids of ``messages``; an audio answer is opened with its begin mark."""
-        ids = encode_messages(messages, self.vocabulary, self.text, encode_audio=self._encode_audio)
+        mels: list[np.ndarray] = []
+
+        def slots(part: Mapping[str, Any]) -> list[int]:
+            assert self.audio is not None
+            mels.append(part_mel(part, self.audio.mel_bins))
+            return slots_of(mels[-1])
+
+        ids = encode_messages(
+            messages,
+            self.vocabulary,
+            self.text,
+            encode_audio=self._encode_audio,
+            slots=None if self.audio is None else slots,
+        )
         if len(ids) >= self._limit:
             raise UASError(
                 f"the messages have {len(ids)} tokens; the model takes {self._limit}: "
                 "shorten the audio or the text"
             )
-        return [*ids, self.vocabulary.audio_bos] if modality == "audio" else ids
+        return Prompt([*ids, self.vocabulary.audio_bos] if modality == "audio" else ids, mels)
 
     def _answer(self, ids: list[int]) -> Answer:
         return Answer(
@@ -245,11 +313,7 @@ class AudioLLMGenerator:
         )
 
     def _encode_audio(self, part: Mapping[str, Any]) -> np.ndarray:
-        audio = part.get("path", part.get("audio"))
-        if audio is None:
-            raise UASError("an audio part needs 'tokens', 'path' or 'audio' (waveform, Hz)")
-        if "path" in part and not Path(audio).is_file():
-            raise UASError(f"audio file {audio} of a message does not exist")
+        audio = audio_source(part)
         if self._audio_tokenizer is None:
             if self._load_audio_tokenizer is None:
                 raise UASError("this model names no audio tokenizer: pass tokens, or tokenizer=")
@@ -271,7 +335,7 @@ def load_audiollm(
     *,
     tokenizer: str | os.PathLike[str] | None = None,
 ) -> AudioLLMGenerator:
-    """Load an exported AudioLLM (``bin.audiollm_export``).
+    """Load an exported AudioLLM (``bin.audiollm_export``), of either kind of audio input.
 
     Args:
         path_or_hub_id: folder, or a repository of the Hugging Face hub.
@@ -303,7 +367,10 @@ def load_audiollm(
         beside = folder / str(name)
         return uas_plugin.load_tokenizer(beside if beside.is_dir() else name, device=device)
 
-    return AudioLLMGenerator(lm.to(device).eval(), vocabulary, text, load_tokenizer)
+    audio = None
+    if (folder / AUDIO_FOLDER).is_dir():
+        audio = AudioInput.load(folder / AUDIO_FOLDER).to(device=device, dtype=lm.dtype)
+    return AudioLLMGenerator(lm.to(device).eval(), vocabulary, text, load_tokenizer, audio)
 
 
 def _local_folder(path_or_hub_id: str | os.PathLike[str]) -> Path:
@@ -314,7 +381,10 @@ def _local_folder(path_or_hub_id: str | os.PathLike[str]) -> Path:
 
         try:
             folder = Path(
-                snapshot_download(str(path_or_hub_id), allow_patterns=[*FILES, *TEXT_FILES])
+                snapshot_download(
+                    str(path_or_hub_id),
+                    allow_patterns=[*FILES, *TEXT_FILES, f"{AUDIO_FOLDER}/*"],
+                )
             )
         except (HFValidationError, OSError) as error:
             raise UASError(

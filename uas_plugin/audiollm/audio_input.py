@@ -1,7 +1,7 @@
-"""Continuous audio input: the AuT encoder of Qwen3-Omni, frozen, and one linear projection.
+"""Continuous audio input: the AuT encoder of Qwen3-Omni and one linear projection.
 
-UAS-Audio hears through it (arXiv 2604.12506, section 3.1). The encoder reads windows of 100 mel
-frames (1 s); three convolutions of stride 2 leave 13 states of a full second ("12.5 Hz").
+UAS-Audio hears through it, frozen (arXiv 2604.12506, section 3.1). The encoder reads windows of
+100 mel frames (1 s); three convolutions of stride 2 leave 13 states of a full second ("12.5 Hz").
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ HOP = 160  # samples of a mel frame
 WINDOW = 100  # mel frames that the encoder's convolutions see at once
 AUDIO_SLOT = -1
 """Stands for one state of the encoder in a row of ids: it is no id, so no row is wasted on it."""
+AUDIO_FOLDER = "audio_input"
+"""Where an exported AudioLLM keeps its encoder and projection."""
 
 
 def state_count(frames: Any) -> Any:
@@ -82,8 +84,22 @@ def pad_mels(mels: Sequence[np.ndarray], mel_bins: int) -> tuple[np.ndarray, np.
     return out, lengths
 
 
+def fill_slots(embedded: Tensor, tokens: Tensor, states: Tensor) -> Tensor:
+    """``embedded`` (B, L, D) with ``states`` (S, D) in the slots among ``tokens`` (B, L).
+
+    Raises:
+        UASError: the slots are not as many as the states.
+    """
+    slots = tokens == AUDIO_SLOT
+    if len(states) != int(slots.sum()):
+        raise UASError(f"{int(slots.sum())} slots for {len(states)} states of the audio encoder")
+    return embedded.masked_scatter(slots[..., None], states.to(embedded.dtype))
+
+
 class AudioInput(nn.Module):
     """Mel frames -> states of the language model's width.
+
+    The encoder is frozen unless its parameters are given gradients (stage ``joint``).
 
     Args:
         encoder: a ``Qwen3OmniMoeAudioEncoder`` folder (``save_pretrained``), or the settings of an
@@ -104,10 +120,16 @@ class AudioInput(nn.Module):
     def mel_bins(self) -> int:
         return int(self.encoder.config.num_mel_bins)
 
+    @property
+    def frozen(self) -> bool:
+        """Whether the encoder stays as it is."""
+        return not any(parameter.requires_grad for parameter in self.encoder.parameters())
+
     def train(self, mode: bool = True) -> AudioInput:
-        """As usual, but the frozen encoder stays in evaluation mode (no dropout)."""
+        """As usual, but a frozen encoder stays in evaluation mode (no dropout)."""
         super().train(mode)
-        self.encoder.eval()
+        if self.frozen:
+            self.encoder.eval()
         return self
 
     def forward(self, mels: Tensor, frames: Tensor) -> Tensor:
@@ -117,9 +139,10 @@ class AudioInput(nn.Module):
             mels: (A, mel, T), padded at the end. frames: (A,) real frames, each above 0.
         """
         if not len(frames):
-            # Keeps the projection in the graph: every process has the same gradients to average.
-            return self.projection(mels.new_zeros(0, self.projection.in_features))
-        with torch.no_grad():
+            # Keeps what learns in the graph: every process has the same gradients to average.
+            learns = [p.flatten()[:0].sum() for p in self.encoder.parameters() if p.requires_grad]
+            return self.projection(mels.new_zeros(0, self.projection.in_features)) + sum(learns)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             states = self.encode(mels, frames)
         return self.projection(states.to(self.projection.weight.dtype))
 
@@ -204,7 +227,22 @@ def _make_encoder(source: str | os.PathLike[str] | Mapping[str, Any]) -> Any:
 
     config = _encoder_config(source)
     if isinstance(source, Mapping):
-        return Qwen3OmniMoeAudioEncoder(config)
+        return _let_through(Qwen3OmniMoeAudioEncoder(config))
     return Qwen3OmniMoeAudioEncoder.from_pretrained(
         source, use_safetensors=True, dtype=torch.float32, attn_implementation="sdpa"
     )
+
+
+def _let_through(encoder: nn.Module) -> nn.Module:
+    """Weights of an untrained encoder that sound passes, in place.
+
+    transformers draws all of them at 0.02: behind three convolutions next to nothing of the sound
+    is left beside the positions, and an untrained encoder is as good as deaf. Here a layer's spread
+    follows from its inputs, as usual.
+    """
+    for module in encoder.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        elif isinstance(module, nn.Linear):
+            module.reset_parameters()
+    return encoder

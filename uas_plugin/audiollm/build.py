@@ -66,8 +66,10 @@ class ItemMaker:
         Args:
             reply: what is to be said when the clip is heard as a question.
         """
-        groups = [self.listening(cut, codes), self.speaking(cut, codes)]
-        if seeded("no_audio", self.options.seed, cut.id).random() < self.options.no_audio:
+        heard = codes if self.options.audio else None
+        groups = [self.listening(cut, heard), self.speaking(cut, codes)]
+        drawn = seeded("no_audio", self.options.seed, cut.id).random() < self.options.no_audio
+        if drawn and heard is not None:
             groups.append(self.listening(cut, None))
         if reply is not None:
             groups.append(self.replying(codes, reply))

@@ -59,13 +59,19 @@ class Example:
 def _user(text: str, audio: Any | None) -> list[dict[str, Any]]:
     parts: list[dict[str, Any]] = []
     if audio is not None:
-        parts.append({"type": "audio", "tokens": audio})
+        heard = audio if isinstance(audio, Mapping) else {"tokens": audio}
+        parts.append({"type": "audio", **heard})
     parts.append({"type": "text", "text": text})
     return [{"role": "user", "content": parts}]
 
 
 def uas_messages(audio: Any | None, *, variant: int = 0) -> list[dict[str, Any]]:
-    """Ask for the schema JSON. ``audio``: codebook entries, or None for the no-audio control."""
+    """Ask for the schema JSON.
+
+    Args:
+        audio: codebook entries; a mapping, as of an audio part (``{"path": ...}``, ``{"audio":
+            (waveform, Hz)}``); or None for the no-audio control. So too in the other tasks.
+    """
     return _user(PROMPTS["uas"][variant % len(PROMPTS["uas"])], audio)
 
 
@@ -175,6 +181,7 @@ def encode_messages(
     text: TextTokenizer,
     *,
     encode_audio: Callable[[Mapping[str, Any]], Any] | None = None,
+    slots: Callable[[Mapping[str, Any]], Sequence[int]] | None = None,
 ) -> list[int]:
     """Token ids of ``messages`` with the opening of the assistant's turn behind them.
 
@@ -182,6 +189,7 @@ def encode_messages(
 
     Args:
         encode_audio: gives the codebook entries of an audio part that has no ``tokens``.
+        slots: of continuous input: the ids that stand for an audio part.
 
     Raises:
         UASError: unknown role or part, or audio without tokens and no way to make them.
@@ -198,7 +206,10 @@ def encode_messages(
         _check_text(texts)
         ids += [vocabulary.im_start, *text.encode(f"{role}\n")]
         for part in audios:
-            ids += audio_span(_tokens(part, encode_audio), vocabulary)
+            if slots is None:
+                ids += audio_span(_tokens(part, encode_audio), vocabulary)
+            else:
+                ids += [vocabulary.audio_bos, *slots(part), vocabulary.audio_eos]
         ids += text.encode("\n".join(texts))
         ids += [vocabulary.im_end, *text.encode("\n")]
     closing = 1 + len(text.encode("\n"))

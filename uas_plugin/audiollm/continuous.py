@@ -12,16 +12,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from uas_plugin.audiollm.audio_input import (
-    AUDIO_SLOT,
-    SAMPLING_RATE,
-    log_mel,
-    pad_mels,
-    slot_count,
-)
+from uas_plugin.audiollm.audio_input import AUDIO_SLOT, pad_mels, slot_count
 from uas_plugin.audiollm.dataset import PREFIX, GroupDataset
+from uas_plugin.audiollm.hearing import cut_mel, cut_samples
 from uas_plugin.audiollm.vocabulary import Vocabulary
-from uas_plugin.data.audio import load_audio
 from uas_plugin.data.manifests import load_cuts
 from uas_plugin.errors import UASError
 
@@ -54,7 +48,7 @@ class ContinuousGroups(GroupDataset):
 
     def samples(self, group: int) -> int:
         """Samples of a group's clip at the encoder's rate."""
-        return round(self._cuts[group].duration * SAMPLING_RATE)
+        return cut_samples(self._cuts[group])
 
     def length(self, segment: int) -> int:
         """Tokens and slots of a segment."""
@@ -85,10 +79,7 @@ class ContinuousGroups(GroupDataset):
 
     def mel(self, group: int) -> np.ndarray:
         """Log-mel ``(mel, frames)`` of a group's clip, as many frames as its slots stand for."""
-        wave, wanted = load_audio(self._cuts[group], SAMPLING_RATE), self.samples(group)
-        # Resampling may give a sample more or less than the duration says.
-        wave = np.pad(wave[:wanted], (0, max(0, wanted - len(wave))))
-        return log_mel(wave, self.mel_bins)
+        return cut_mel(self._cuts[group], self.mel_bins)
 
     def hear(self, rows: Sequence[Sequence[list[int]]]) -> dict[str, np.ndarray]:
         """What packed rows hear, in the order of their slots.

@@ -41,7 +41,7 @@ class Request:
     wanted: Mapping[str, str] | None = None
 
     def messages(self, task: str, audio: Any | None) -> list[dict[str, Any]]:
-        """The chat of this request with ``audio`` (codebook entries; None = left out)."""
+        """The chat of this request with ``audio`` (see ``uas_messages``; None = left out)."""
         if task == "uas":
             return uas_messages(audio)
         if task == "asr":
@@ -108,7 +108,9 @@ def decode_set(
     if missing:
         raise UASError(f"{len(missing)} cuts have no tokens, the first is {missing[0]}")
     requests = make_requests(cuts, llm.vocabulary.labels, options)
-    other = derangement(sorted(tokens), options.seed)
+    # An audio encoder hears the recordings themselves.
+    heard = tokens if llm.audio is None else {cut.id: {"audio": cut} for cut in cuts}
+    other = derangement(sorted(heard), options.seed)
     files = []
     for task, asked in requests.items():
         for control in options.controls if task != "tts" else ("none",):
@@ -118,8 +120,8 @@ def decode_set(
                 logging.info("%s is there already", path.name)
                 continue
             audio = {
-                "none": tokens,
-                "shuffled": {key: tokens[value] for key, value in other.items()},
+                "none": heard,
+                "shuffled": {key: heard[value] for key, value in other.items()},
                 "no_audio": {},
             }[control]
             write_jsonl(path, _decode(llm, task, control, asked, audio, options))
@@ -131,7 +133,7 @@ def _decode(
     task: str,
     control: str,
     asked: Sequence[Request],
-    audio: Mapping[str, np.ndarray],
+    audio: Mapping[str, Any],
     options: DecodeOptions,
 ) -> list[dict[str, Any]]:
     chats = [request.messages(task, audio.get(request.id)) for request in asked]
@@ -143,10 +145,15 @@ def _decode(
         **({"modality": "audio", **options.audio} if task == "tts" else options.text),
         **_constraint(task, asked, options),
     )
-    return [
+    rows = [
         _row(task, control, request, chat, answer)
         for request, chat, answer in zip(asked, chats, answers)
     ]
+    if task == "qa" and options.likelihood:
+        choices = [row["item"]["choices"] for row in rows]
+        for row, scores in zip(rows, llm.score_choices(chats, choices)):
+            row["choice_logprobs"] = scores
+    return rows
 
 
 def _constraint(task: str, asked: Sequence[Request], options: DecodeOptions) -> dict[str, Any]:

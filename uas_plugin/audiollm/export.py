@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from uas_plugin.audiollm.api import FILES
+from uas_plugin.audiollm.audio_input import AUDIO_FOLDER
 from uas_plugin.audiollm.model import AudioLLM
 from uas_plugin.audiollm.stages import merge_lora
 from uas_plugin.audiollm.vocabulary import Vocabulary
@@ -18,7 +20,6 @@ from uas_plugin.data.text import TextTokenizer, load_text_tokenizer
 from uas_plugin.errors import UASError
 
 PREFIX = "model."  # the ESPnet wrapper's attribute
-AUDIO_FOLDER = "audio_input"  # encoder and projection of continuous input
 TRAINING_OPTIONS = ("init_codebook", "start_from")
 """Keys of ``model_conf`` that say where weights come from: a finished training needs neither."""
 
@@ -90,6 +91,7 @@ def export_audiollm(
         missing = [name for name in FILES if not (folder / name).exists()]
         if missing:
             raise UASError(f"the export has no {', '.join(missing)}")
+        shutil.rmtree(output / AUDIO_FOLDER, ignore_errors=True)
         if model.audio is not None:
             model.audio.save(output / AUDIO_FOLDER)
         # The weights last: where they are, the rest is.

@@ -8,7 +8,7 @@ the drawing, and :func:`generate_steps` gives the tokens as they come.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -22,6 +22,8 @@ from uas_plugin.audiollm.vocabulary import Vocabulary
 from uas_plugin.errors import UASError, suggest
 
 MODALITIES = ("text", "audio", None)
+Hear = Callable[[Tensor, Sequence[Sequence[int]]], Tensor]
+"""Padded ids (B, L) and the prompts in them -> input embeddings (B, L, D): continuous input."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,13 +181,14 @@ def generate_steps(
     options: GenerationOptions,
     seeds: Sequence[int],
     guides: Sequence[Guide] | None = None,
+    hear: Hear | None = None,
 ) -> Iterator[Tensor]:
     """The next id of each prompt ``(B,)``, step by step; ``stop[0]`` after an answer's end.
 
     Args:
         lm: a transformers causal LM. prompts: ids, not empty. allowed: (V,) bool.
         stop: ids that end an answer. seeds: one per prompt; used when drawing.
-        guides: one per prompt, fresh.
+        guides: one per prompt, fresh. hear: of a model with continuous audio input.
 
     Raises:
         UASError: the logits are NaN.
@@ -204,8 +207,12 @@ def generate_steps(
     alive = torch.arange(len(prompts), device=device)  # rows that are still computed
     done = torch.zeros(len(prompts), dtype=torch.bool, device=device)  # of these
     for step in range(options.max_new_tokens):
+        if hear is not None and step == 0:
+            given = {"inputs_embeds": hear(tokens, prompts)}
+        else:
+            given = {"input_ids": tokens}
         out = lm(
-            input_ids=tokens,
+            **given,
             position_ids=positions,
             attention_mask=mask,
             past_key_values=cache,

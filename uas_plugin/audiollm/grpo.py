@@ -140,6 +140,8 @@ class GRPO:
     """
 
     def __init__(self, llm: AudioLLMGenerator, options: GRPOOptions) -> None:
+        if llm.audio is not None:
+            raise UASError("grpo: this model hears through an encoder: only audio tokens are meant")
         self.llm, self.options = llm, options
         self.reference = copy.deepcopy(llm.lm).requires_grad_(False) if options.beta else None
         vocabulary = llm.vocabulary

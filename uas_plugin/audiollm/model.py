@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from uas_plugin.audiollm.audio_input import AUDIO_SLOT, AudioInput
+from uas_plugin.audiollm.audio_input import AudioInput, fill_slots
 from uas_plugin.audiollm.backbone import (
     Source,
     backbone_config,
@@ -193,7 +193,7 @@ class AudioLLM(nn.Module):
         """Input embeddings ``(B, L, D)`` of ids, and of audio in the slots among them.
 
         Args:
-            tokens: ``(B, L)`` int64; ``AUDIO_SLOT`` for a state of the audio encoder.
+            tokens: ``(B, L)`` int64; ``audio_input.AUDIO_SLOT`` for a state of the audio encoder.
             audio: ``(A, mel, T)`` log-mel of the clips, in the order of their slots (row after
                 row); not with discrete input. audio_frames: ``(A,)`` real frames of each.
 
@@ -205,13 +205,9 @@ class AudioLLM(nn.Module):
             return embedded
         if audio is None or audio_frames is None:
             raise UASError("a model with continuous audio input needs audio and audio_frames")
-        states, slots = self.audio(audio, audio_frames).to(embedded.dtype), tokens == AUDIO_SLOT
-        if len(states) != int(slots.sum()):
-            raise UASError(
-                f"{int(slots.sum())} slots for {len(states)} states of the audio encoder"
-            )
-        # The sum is 0 where there is no audio; it keeps the projection in the graph.
-        return embedded.masked_scatter(slots[..., None], states) + states[:0].sum()
+        states = self.audio(audio, audio_frames)
+        # The sum is 0; it keeps the projection in the graph where there is no audio.
+        return fill_slots(embedded, tokens, states) + states[:0].sum().to(embedded.dtype)
 
 
 def _check_audio_input(audio_input: str, encoder: Source | None) -> None:

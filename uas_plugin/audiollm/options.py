@@ -105,6 +105,8 @@ class LMDataOptions:
         shards: parts of the training set; above 1 it is read as an endless stream (``shards.py``).
         text_model: tokenizer of a backbone (``tokenizer.json`` or its folder), used in place of the
             run's own.
+        audio: false: what is asked about a clip is asked without its audio (to see what the texts
+        alone tell).
     """
 
     seed: int = 0
@@ -113,6 +115,7 @@ class LMDataOptions:
     max_tokens: int = 1024
     shards: int = 1
     text_model: str | None = None
+    audio: bool = True
     qa: QAOptions = field(default_factory=QAOptions)
     tts: TTSOptions = field(default_factory=TTSOptions)
     speech_chat: SpeechChatOptions = field(default_factory=SpeechChatOptions)
@@ -130,6 +133,7 @@ class DecodeOptions:
         text, audio: generation options of text answers and of speech (see GenerationOptions).
         max_items: at most so many items per task (null: all).
         constrain: write only what a task allows (schema JSON, one of the choices, text, audio).
+        likelihood: also write how likely the model holds each choice of a question.
     """
 
     seed: int = 0
@@ -138,6 +142,7 @@ class DecodeOptions:
     batch_size: int = 32
     max_items: int | None = None
     constrain: bool = False
+    likelihood: bool = False
     text: dict[str, Any] = field(default_factory=dict)
     audio: dict[str, Any] = field(default_factory=dict)
     qa: QAOptions = field(default_factory=QAOptions)

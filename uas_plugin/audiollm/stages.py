@@ -6,7 +6,10 @@ stage      trained                                      data in the paper
 alignment  embeddings and head                          ASR and TTS
 adaptation projection of the audio encoder              schema annotations
 instruction everything but the audio encoder            the former, and questions
+joint      everything                                   not in the paper
 ========== ============================================ ==============================
+
+``joint`` is for an audio encoder that starts untrained: frozen, it would give random features.
 
 With LoRA, "everything" is the adapters instead of the layers they sit on.
 """
@@ -26,6 +29,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "alignment": ("vocabulary",),
     "adaptation": ("projection",),
     "instruction": ("vocabulary", "projection", "layers"),
+    "joint": ("vocabulary", "projection", "layers", "encoder"),
 }
 LORA_MARK, BASE = "lora_", "base_layer"
 
@@ -40,7 +44,7 @@ class LoraOptions:
     """
 
     rank: int = 16
-    alpha: float = 32.0
+    alpha: int = 32
     dropout: float = 0.0
     targets: tuple[str, ...] = (
         "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",

@@ -24,6 +24,9 @@ def get_parser() -> Parser:
     parser.add_argument(
         "--ablation", action="store_true", help="exp_dir holds a tokenizer and its decoding only"
     )
+    parser.add_argument(
+        "--lm_study", type=Path, nargs="+", help="score these AudioLLMs instead: ARM/seedN folders"
+    )
     return parser
 
 
@@ -34,12 +37,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     from uas_plugin.evaluation.config import ScoreConfig
     from uas_plugin.evaluation.results import render_scores
     from uas_plugin.evaluation.run_folder import RunFolder
-    from uas_plugin.evaluation.scoring import score_ablation, score_run
+    from uas_plugin.evaluation.scoring import score_ablation, score_run, score_study
 
     config = ScoreConfig.from_mapping(load_section(args.config))
     run = RunFolder(args.data_dir, args.dump_dir, args.exp_dir)
     if args.ablation:
         scores = score_ablation(run, config, args.config.parent)
+    elif args.lm_study:
+        scores = score_study(run, config, args.lm_study)
     else:
         scores = score_run(run, config)
     write_text(args.output_dir / "scores.md", render_scores(scores))

@@ -21,7 +21,8 @@ GROUPS = {
 }  # fmt: skip
 
 
-def _correct(row: Mapping[str, Any] | None, item: Mapping[str, Any]) -> bool:
+def is_right(row: Mapping[str, Any] | None, item: Mapping[str, Any]) -> bool:
+    """Whether the response of ``row`` names the answer of ``item``; no row is wrong."""
     if row is None:
         return False
     letter = choice.choice_letter(row["response"], item["choices"])
@@ -48,7 +49,7 @@ def _figure(
     }
     for control, rows in decoded.items():
         if control != "none" and rows:
-            hits = [_correct(rows.get(key), items[key]) for key in keys if key in rows]
+            hits = [is_right(rows.get(key), items[key]) for key in keys if key in rows]
             if hits:
                 baselines[control] = sum(hits) / len(hits)
     unparsed = sum(
@@ -58,7 +59,7 @@ def _figure(
     return mean_figure(
         name,
         label,
-        [_correct(decoded["none"][key], items[key]) for key in keys],
+        [is_right(decoded["none"][key], items[key]) for key in keys],
         baselines=baselines,
         detail={
             "unparsed": unparsed,

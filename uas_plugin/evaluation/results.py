@@ -15,6 +15,8 @@ from uas_plugin.evaluation.pretrained import (
     pretrained_note,
     pretrained_options,
 )
+from uas_plugin.evaluation.study import STUDY
+from uas_plugin.evaluation.study_table import study_tables
 from uas_plugin.evaluation.tables import Cell, Table
 
 Scores = Mapping[str, Any]
@@ -43,8 +45,11 @@ def markdown_table(table: Table) -> str:
     return "\n".join(lines) + note
 
 
-def _sections(scores: Scores, level: str, ablations: Sequence[Scores] = ()) -> list[str]:
-    tables = run_tables(scores)
+def _sections(
+    scores: Scores, level: str, ablations: Sequence[Scores] = (), studies: Sequence[Scores] = ()
+) -> list[str]:
+    tables = run_tables(scores) if scores["kind"] != STUDY else []
+    tables += [table for study in studies for table in study_tables(study)]
     extra = ablation_table(scores, ablations)
     if extra is not None:
         tables.append(extra)
@@ -80,7 +85,8 @@ def _data(scores: Scores) -> str:
 def render_scores(scores: Scores) -> str:
     """One score file as Markdown."""
     parts = [f"# Scores: {scores['name']}", environment(scores), _data(scores)]
-    return "\n\n".join([*parts, *_sections(scores, "##")]) + "\n"
+    studies = [scores] if scores["kind"] == STUDY else []
+    return "\n\n".join([*parts, *_sections(scores, "##", studies=studies)]) + "\n"
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -94,7 +100,7 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def collect_scores(exp_root: Path) -> list[dict[str, Any]]:
-    """Scores of all runs and ablations below ``exp_root``: ``mini`` first, then by name.
+    """Scores of all runs, ablations and studies below ``exp_root``: ``mini`` first, then by name.
 
     Raises:
         UASError: there is none.
@@ -102,6 +108,7 @@ def collect_scores(exp_root: Path) -> list[dict[str, Any]]:
     paths = [
         *exp_root.glob("*/score/scores.json"),
         *exp_root.glob("*/ablations/*/scores.json"),
+        *exp_root.glob("*/lm_study/scores.json"),
     ]
     if not paths:
         raise UASError(f"no scores below {exp_root}: stage 9 (scoring) makes them")
@@ -109,10 +116,12 @@ def collect_scores(exp_root: Path) -> list[dict[str, Any]]:
     return sorted(found, key=lambda s: (*_corpus_order(s["corpus"]), s["kind"], s["name"]))
 
 
-def _command(scores: Scores, recipe: str, ablations: bool) -> str:
+def _command(scores: Scores, recipe: str, ablations: bool, study: bool) -> str:
     line = f"cd {recipe} && ./run.sh"
     if scores["corpus"] != "mini":
         line += f" --corpus {scores['corpus']} --corpus_dir DIR"
+    if study:
+        line += " --lm_study true"
     if is_pretrained(scores):
         return line + pretrained_options(scores)
     return line + (" --ablations true" if ablations else "")
@@ -145,12 +154,13 @@ def render_results(
     for scores in (s for s in all_scores if s["kind"] == "run"):
         corpus = scores["corpus"]
         ablations = [s for s in all_scores if s["kind"] == "ablation" and s["corpus"] == corpus]
-        command = _command(scores, recipe, bool(ablations))
+        studies = [s for s in all_scores if s["kind"] == STUDY and s["corpus"] == corpus]
+        command = _command(scores, recipe, bool(ablations), bool(studies))
         section = [
             f"{_HEADING}{corpus}",
             f"### Environments\n\n{environment(scores)}",
             _data(scores),
-            *_sections(scores, "###", ablations),
+            *_sections(scores, "###", ablations, studies),
             f"### How to reproduce\n\n```sh\n{command}\n```",
         ]
         sections[corpus] = "\n\n".join(section)

@@ -15,6 +15,7 @@ from uas_plugin.evaluation.config import ScoreConfig
 from uas_plugin.evaluation.figures import Figure, passed
 from uas_plugin.evaluation.questions import question_figures
 from uas_plugin.evaluation.run_folder import Clip, RunFolder
+from uas_plugin.evaluation.study import STUDY, study_figures
 from uas_plugin.evaluation.understanding import Rows
 from uas_plugin.provenance import provenance
 
@@ -201,6 +202,22 @@ def score_ablation(run: RunFolder, config: ScoreConfig, conf_dir: Path) -> dict[
     figures += recognition("tokenizer.asr_", run.clips("test"), asr, config)
     figures += token_only_figures(run, config)
     return _document(run, config, figures, kind="ablation", name=run.exp.name, conf=conf_dir)
+
+
+def score_study(run: RunFolder, config: ScoreConfig, runs: Sequence[Path]) -> dict[str, Any]:
+    """Figures of the study of AudioLLMs.
+
+    Args:
+        runs: folders ``<arm>/seed<number>`` of finished trainings.
+    """
+    figures = study_figures(runs, config)
+    document = _document(run, config, figures, kind=STUDY, name=run.corpus, conf=run.exp / "conf")
+    arms = sorted({folder.parent.name for folder in runs})
+    facts = {arm: config_facts(run.exp / "conf" / "lm_study" / arm) for arm in arms}
+    document["config"] = {
+        f"{arm}/{name}": fact for arm, found in facts.items() for name, fact in found.items()
+    }
+    return document
 
 
 def _document(

@@ -36,6 +36,7 @@ class Run:
         files: group -> YAML file (``--tokenizer_config F``).
         shards: parts that a set's token dump is cut into.
         ablations: tokenizer variants of the configuration.
+        lm_study: arms of the study of AudioLLMs. study_seeds: each is trained once a seed.
         pretrained: whether the tokenizer is loaded instead of trained.
         trained_vocoder: whether the vocoder is one that is trained.
         annotate: sets whose labels come from a language model.
@@ -53,6 +54,8 @@ class Run:
     files: dict[str, str] = dataclasses.field(default_factory=dict)
     shards: int = 1
     ablations: tuple[str, ...] = ()
+    lm_study: tuple[str, ...] = ()
+    study_seeds: tuple[int, ...] = ()
     pretrained: bool = False
     trained_vocoder: bool = False
     annotate: tuple[str, ...] = ()

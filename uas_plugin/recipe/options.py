@@ -24,11 +24,12 @@ OPTIONS: dict[str, str] = {
     "tokenizer_config": "YAML written over the group tokenizer (also --codec_config, --lm_config,"
     " and so on for every group)",
     "ablations": "true: also train and score the tokenizer variants (false)",
+    "lm_study": "true: also train and score AudioLLMs with other supervision or input (false)",
     "force": "true: run the chosen stages even if nothing changed, from the start (false)",
     "dry_run": "show what would run, change nothing (false)",
     "help": "this text",
 }
-FLAGS = ("ablations", "force", "dry_run", "help")
+FLAGS = ("ablations", "lm_study", "force", "dry_run", "help")
 NUMBERS = ("stage", "stop_stage", "ngpu", "nj")
 
 

@@ -24,6 +24,9 @@ from uas_plugin.recipe.schema import validate_composed, validate_settings
 ABLATED = ("tokenizer_align", "tokenizer", "codebook", "dump", "score")
 """Sections that a tokenizer variant has of its own."""
 
+STUDIED = ("lm_data", "audiollm", "decode")
+"""Sections that an arm of the study of AudioLLMs has of its own."""
+
 
 def prepare(
     recipe_dir: str | Path,
@@ -73,6 +76,9 @@ def prepare(
     ablations = [] if pretrained else config["ablations"]
     for name in ablations:
         texts.update(_ablation(recipe_dir, name, [*fixed, *overrides], files))
+    study = config["lm_study"]
+    for name in study["arms"]:
+        texts.update(_study_arm(recipe_dir, name, [*fixed, *overrides], files))
     run = Run(
         corpus=corpus,
         size=size,
@@ -81,6 +87,8 @@ def prepare(
         files=files,
         shards=config["tokenizer"]["dump"]["num_shards"],
         ablations=tuple(Path(name).name for name in ablations),
+        lm_study=tuple(Path(name).name for name in study["arms"]),
+        study_seeds=tuple(study["seeds"]) if study["arms"] else (),
         pretrained=bool(pretrained),
         trained_vocoder=trains_vocoder(config),
         annotate=tuple(config["annotate"]["sets"]),
@@ -146,6 +154,22 @@ def _ablation(
     sections = build_sections(config)
     folder = Path("ablations") / Path(name).name
     return {folder / f"{section}.yaml": to_yaml(sections[section]) for section in ABLATED}
+
+
+def _study_arm(
+    recipe_dir: str | Path, name: str, overrides: list[str], files: dict[str, str]
+) -> dict[Path, str]:
+    """Section files of an arm of the study, an option of the group ``lm``."""
+    other = [item for item in overrides if not item.startswith(("lm=", "decode="))]
+    kept = {group: path for group, path in files.items() if group != "lm"}
+    config = compose(recipe_dir, [*other, f"lm={name}", "decode=study"], kept)
+    validate_composed(config)
+    sections = build_sections(config)
+    if not config["lm"]["data"]["audio"]:
+        # What never heard anything is asked as it learned.
+        sections["decode"]["controls"] = ["no_audio"]
+    folder = Path("lm_study") / Path(name).name
+    return {folder / f"{section}.yaml": to_yaml(sections[section]) for section in STUDIED}
 
 
 def write(run: Run, texts: Mapping[Path, str]) -> dict[Path, tuple[bytes, int] | None]:

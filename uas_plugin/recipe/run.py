@@ -21,6 +21,11 @@ from uas_plugin.recipe.prepare import prepare, quoted, written
 from uas_plugin.recipe.stages import STAGES, Stage, check_needs, select, stages_of
 
 DEFAULT_CORES = 2
+VARIANTS = (
+    ("ablations", "ablations", "tokenizer", "ablation"),
+    ("lm_study", "lm_study.arms", "lm", "study"),
+)
+"""Option -> key that it sets to all files of a folder of a configuration group."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -61,9 +66,10 @@ def _prepare(recipe_dir: Path, options: Options) -> tuple[Run, dict[Path, str]]:
             overrides.append(_located(item, recipe_dir))
     if "ngpu" in options.values:
         overrides.append(f"trainer.ngpu={options.number('ngpu', 0)}")
-    if options.flag("ablations") and not any(o.startswith("ablations=") for o in overrides):
-        names = [n for n in choices(recipe_dir, "tokenizer") if n.startswith("ablation/")]
-        overrides.append(f"ablations=[{','.join(names)}]")
+    for flag, key, group, folder in VARIANTS:
+        if options.flag(flag) and not any(o.startswith(f"{key}=") for o in overrides):
+            names = [n for n in choices(recipe_dir, group) if n.startswith(f"{folder}/")]
+            overrides.append(f"{key}=[{','.join(names)}]")
     folders = ("datadir", "dumpdir", "expdir", "results")
     return prepare(
         recipe_dir,

@@ -48,11 +48,11 @@ STAGES = (
         ("{exp}/codec/export/model.safetensors",),
         (1, 4),
     ),
-    Stage(6, "LM data", ("lm_data",), ("{dump}/lm/info.json",), (2, 4)),
+    Stage(6, "LM data", ("lm_data", "lm_study_data"), ("{dump}/lm/info.json",), (2, 4)),
     Stage(
         7,
         "AudioLLM training",
-        ("audiollm_train", "audiollm_export"),
+        ("audiollm_train", "audiollm_export", "lm_study_arm"),
         ("{exp}/audiollm/export/model.safetensors",),
         (6,),
     ),
@@ -70,7 +70,7 @@ STAGES = (
     Stage(
         9,
         "scoring",
-        ("score", "score_schema", "questions", "ablation_score"),
+        ("score", "score_schema", "questions", "lm_study_score", "ablation_score"),
         ("{exp}/score/scores.json", "{exp}/score/schema.json", "{exp}/score/questions/info.json"),
         (1, 4, 8),
     ),
@@ -87,7 +87,7 @@ _PRETRAINED = {
         ("{exp}/audiollm/decode/test/done", "{exp}/codec/decode/test/metrics.jsonl"),
         (1, 4, 5, 7),
     ),
-    9: replace(STAGES[8], rules=("score", "score_schema", "questions")),
+    9: replace(STAGES[8], rules=STAGES[8].rules[:-1]),
 }
 PRETRAINED_STAGES = tuple(_PRETRAINED.get(stage.number, stage) for stage in STAGES)
 """The stages of a run whose tokenizer is loaded instead of trained."""

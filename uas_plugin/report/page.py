@@ -13,6 +13,7 @@ from uas_plugin.evaluation.layout import ablation_table, run_tables
 from uas_plugin.evaluation.pretrained import is_pretrained, pretrained_note
 from uas_plugin.evaluation.run_folder import RunFolder
 from uas_plugin.evaluation.schema_scores import score_table
+from uas_plugin.evaluation.study_table import study_tables
 from uas_plugin.report.config import ReportConfig
 from uas_plugin.report.curves import training_curves
 from uas_plugin.report.examples import Examples
@@ -71,6 +72,9 @@ def _results(scores: Scores, exp_dir: Path) -> str:
     tables = list(run_tables(scores))
     extra = ablation_table(scores, _ablations(exp_dir))
     tables += [extra] if extra else []
+    study = exp_dir / "lm_study" / "scores.json"
+    if study.exists():
+        tables += study_tables(json.loads(study.read_text(encoding="utf-8")))
     path = exp_dir / "score" / "schema.json"
     if path.exists():
         tables.append(score_table(json.loads(path.read_text(encoding="utf-8"))))

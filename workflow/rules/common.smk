@@ -46,6 +46,8 @@ wildcard_constraints:
     tok="tokenizer|tokenizer_untrained",
     shard=r"\d{4}",
     ablation="|".join(RUN.ablations) or "none",
+    arm="|".join(RUN.lm_study) or "none",
+    seed=r"\d+",
 
 
 def cuts(name):

@@ -7,14 +7,19 @@ localrules:
     stage8,
 
 
+include: "lm_study.smk"
+
+
 rule stage6:
     input:
         f"{P}/lm/info.json",
+        [f"{P}/lm_study/{arm}/info.json" for arm in RUN.lm_study],
 
 
 rule stage7:
     input:
         f"{E}/audiollm/export/model.safetensors",
+        [f"{run}/done" for run in STUDY],
 
 
 rule stage8:

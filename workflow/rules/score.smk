@@ -12,6 +12,7 @@ rule stage9:
         f"{E}/score/schema.json",
         f"{E}/score/questions/info.json",
         [f"{E}/ablations/{name}/scores.json" for name in RUN.ablations],
+        STUDY_SCORES,
 
 
 rule score:
@@ -23,6 +24,7 @@ rule score:
         codec=f"{E}/codec/decode/test/metrics.jsonl",
         tokenizer=READ,
         ablations=[f"{E}/ablations/{name}/scores.json" for name in RUN.ablations],
+        study=STUDY_SCORES,
     output:
         f"{E}/score/scores.json",
     log:
