@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -148,6 +148,14 @@ class Benchmark(abc.ABC):
         """The right answer, in the words in which an adapter is to give it."""
         raise UASError(f"{self.name} has no answer that could be told in advance")
 
+    def chance(self, entry: Mapping[str, Any]) -> float | None:
+        """Probability that a uniform guess is right; None where nothing can be guessed."""
+        return None
+
+    def said(self, choices: Sequence[str], index: int) -> str:
+        """How an option is named so that the protocol understands it."""
+        return choices[index]
+
     def prompt(self, name: str | None) -> Prompt:
         """The prompt of that name; the main one when None.
 
@@ -183,3 +191,15 @@ def field_of(entry: Mapping[str, Any], name: str, benchmark: str) -> Any:
     if name not in entry:
         raise UASError(f"{benchmark}: item {entry.get('id', '?')!r} has no field '{name}'")
     return entry[name]
+
+
+def text_of(entry: Mapping[str, Any], name: str, benchmark: str) -> str:
+    """A field whose text must not be empty, such as the right answer.
+
+    Raises:
+        UASError: it is not there, or blank.
+    """
+    text = str(field_of(entry, name, benchmark))
+    if not text.strip():
+        raise UASError(f"{benchmark}: item {entry.get('id', '?')!r} has an empty '{name}'")
+    return text

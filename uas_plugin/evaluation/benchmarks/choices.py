@@ -16,6 +16,7 @@ from uas_plugin.evaluation.benchmarks.base import (
     Protocol,
     field_of,
     known_protocol,
+    text_of,
 )
 from uas_plugin.evaluation.benchmarks.reading import read_entries
 from uas_plugin.evaluation.models.base import Query
@@ -88,25 +89,15 @@ class ChoiceBenchmark(Benchmark):
         return options_of(field_of(entry, "choices", self.name), where)
 
     def answer(self, entry: Mapping[str, Any]) -> str:
-        """Text of the right option."""
-        return str(field_of(entry, "answer", self.name))
-
-    def answer_index(self, entry: Mapping[str, Any]) -> int:
-        """Place of the right option.
+        """Text of the right option.
 
         Raises:
-            UASError: the answer is none of the options.
+            UASError: there is none.
         """
-        choices, answer = self.choices(entry), self.answer(entry)
-        if answer not in choices:
-            raise UASError(
-                f"{self.name}: item {entry.get('id', '?')!r}: the answer {answer!r} is no option"
-            )
-        return choices.index(answer)
+        return text_of(entry, "answer", self.name)
 
-    def said(self, choices: Sequence[str], index: int) -> str:
-        """How an option is named so that the protocol understands it: by its text."""
-        return choices[index]
+    def chance(self, entry: Mapping[str, Any]) -> float:
+        return 1 / len(self.choices(entry))
 
     def files(self, folder: Path) -> list[Path]:
         path = folder / self.file
@@ -118,7 +109,7 @@ class ChoiceBenchmark(Benchmark):
         (path,) = self.files(folder)
         for entry in read_entries(path):
             id = str(field_of(entry, "id", self.name))
-            self.choices(entry)
+            self.choices(entry), self.answer(entry)
             audio = str(field_of(entry, self.audio_field, self.name))
             groups = {axis: str(entry.get(axis) or "none") for axis in self.axes}
             yield Item(id, entry, folder / audio, groups)
@@ -139,7 +130,7 @@ class ChoiceBenchmark(Benchmark):
         )
 
     def reference(self, item: Item) -> str:
-        return self.choices(item.entry)[self.answer_index(item.entry)]
+        return self.answer(item.entry)
 
     def score_item(
         self,
@@ -157,7 +148,7 @@ class ChoiceBenchmark(Benchmark):
         if protocol == "uas":
             said = stated_answer(said)
             letter = _lone_letter(said, len(choices)) if self.letter_rule else None
-            # By words, as the evaluator compares: of two options with the same words both are right.
+            # By words, as the evaluator compares: options with the same words are the same.
             by_letter = letter is not None and words(choices[letter]) == words(right)
         chosen = options.chosen(said)
         if by_letter or chosen is None:

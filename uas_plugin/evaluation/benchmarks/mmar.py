@@ -1,11 +1,10 @@
-"""MMAR (arXiv 2505.13032): 1,000 questions that need reasoning, on speech, sound, music, mixtures."""
+"""MMAR (arXiv 2505.13032): 1,000 questions that need reasoning; also on mixtures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-from uas_plugin.evaluation.benchmarks.base import Download, Item
+from uas_plugin.evaluation.benchmarks.base import Download
 from uas_plugin.evaluation.benchmarks.choices import ChoiceBenchmark
 
 
@@ -42,6 +41,3 @@ class MMAR(ChoiceBenchmark):
     def files(self, folder: Path) -> list[Path]:
         lines = folder / "MMAR-meta.jsonl"
         return [lines] if lines.exists() else super().files(folder)
-
-    def items(self, folder: Path) -> Iterator[Item]:
-        return super().items(folder)

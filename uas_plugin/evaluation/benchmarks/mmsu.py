@@ -11,8 +11,8 @@ from uas_plugin.evaluation.benchmarks.base import (
     ItemScore,
     Prompt,
     Protocol,
-    field_of,
     known_protocol,
+    text_of,
 )
 from uas_plugin.evaluation.benchmarks.choices import LETTERED, ChoiceBenchmark, options_of
 from uas_plugin.metrics.answers import THINK_END, edge_letter
@@ -66,7 +66,7 @@ class MMSU(ChoiceBenchmark):
         return options_of([str(choice) for choice in given], where)
 
     def answer(self, entry: Mapping[str, Any]) -> str:
-        return str(field_of(entry, "answer_gt", self.name))
+        return text_of(entry, "answer_gt", self.name)
 
     def said(self, choices: Sequence[str], index: int) -> str:
         return LETTERS[index]
