@@ -204,11 +204,16 @@ def _published(
         values = [row["values"][place] for place in places]
         if any(value is not None for value in values):
             cells = [
-                Cell(DASH) if value is None else Cell(f"{value:.{column.digits}f}", value)
+                Cell(DASH) if value is None else Cell(_as_printed(value, column.digits), value)
                 for value, column in zip(values, used, strict=True)
             ]
             found.append((Cell(row["label"] + marks.source(row)), *cells))
     return found
+
+
+def _as_printed(value: float, digits: int) -> str:
+    """A published number with the digits it was published with, and at least ``digits``."""
+    return f"{value:.{max(digits, len(str(value).partition('.')[2]))}f}"
 
 
 def _table(

@@ -14,8 +14,7 @@ _TRANSCRIPT = "transcript/aishell_transcript_v0.8.txt"
 class AISHELL1(RecognitionBenchmark):
     """One transcript file of all sets; the recordings below ``wav/test`` are the test set.
 
-    The transcript is split into words, which nobody speaks: blanks are taken out, as in the
-    evaluation set that the UAS evaluator uses (a blank would count as a character).
+    The transcript is split into words, which nobody speaks: blanks are taken out.
     """
 
     name = "aishell1"

@@ -148,6 +148,10 @@ class Benchmark(abc.ABC):
         """The right answer, in the words in which an adapter is to give it."""
         raise UASError(f"{self.name} has no answer that could be told in advance")
 
+    def choices(self, entry: Mapping[str, Any]) -> tuple[str, ...]:
+        """Texts of the options of an entry; none where nothing is chosen."""
+        return ()
+
     def chance(self, entry: Mapping[str, Any]) -> float | None:
         """Probability that a uniform guess is right; None where nothing can be guessed."""
         return None

@@ -84,7 +84,6 @@ class ChoiceBenchmark(Benchmark):
     prompts = (LETTERED, INSTRUCTED)
 
     def choices(self, entry: Mapping[str, Any]) -> tuple[str, ...]:
-        """Texts of the options."""
         where = f"{self.name}: item {entry.get('id', '?')!r}"
         return options_of(field_of(entry, "choices", self.name), where)
 

@@ -98,6 +98,7 @@ def main(name: str, argv: Sequence[str]) -> None:
     if args.responses and args.num_shards > 1:
         parser.error("--responses are scored as a whole: leave out --num_shards.")
     names = SUITES.get(name, (name,))
+    _check_files(names, args)  # before a model is loaded
     model = _model(args) if args.model else None
     folders = []
     for one in names:
@@ -115,6 +116,15 @@ def main(name: str, argv: Sequence[str]) -> None:
 
         for table in compare_runs(folders, published=False):
             print(plain_text(table))
+
+
+def _check_files(names: Sequence[str], args: argparse.Namespace) -> None:
+    from uas_plugin.evaluation.benchmarks import get_benchmark
+
+    for name in names:
+        benchmark = get_benchmark(name)
+        benchmark.files(args.data / name if len(names) > 1 else args.data)
+        benchmark.prompt(args.prompt)
 
 
 def _model(args: argparse.Namespace) -> Any:

@@ -59,6 +59,8 @@ def describe(
         model: name and provenance of an adapter; None when responses were given.
         judge: settings of the recogniser that hears generated speech.
     """
+    # Of responses that were made elsewhere the prompt is known only if the user names it.
+    known = model is not None or options.prompt is not None
     prompt = benchmark.prompt(options.prompt)
     return {
         "benchmark": benchmark.name,
@@ -72,9 +74,11 @@ def describe(
             "name": prompt.name,
             "text": prompt.text,
             "sha256": hashlib.sha256(prompt.text.encode()).hexdigest(),
-        },
+        }
+        if known
+        else None,
         "seeds": list(options.seeds),
-        "max_new_tokens": benchmark.max_new_tokens,
+        "max_new_tokens": benchmark.max_new_tokens if model is not None else None,
         "judge": judge,
         "model": model,
     }

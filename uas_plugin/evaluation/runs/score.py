@@ -85,8 +85,10 @@ class Scoring:
             "reference": self.benchmark.reference(item),
             "audio": found.get("audio") or (str(item.audio) if item.audio else None),
         }
-        if score.choice is not None:
-            row["choice"] = score.choice
+        choices = self.benchmark.choices(item.entry)
+        if choices:
+            row |= {"choices": list(choices), "choice": score.choice}
+            row["question"] = str(item.entry.get("question", ""))
         if score.words is not None:
             row["words"] = _counts(score.words) | {"wer": score.words.wer}
         return row
