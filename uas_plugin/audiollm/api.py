@@ -72,6 +72,21 @@ class AudioLLMGenerator:
         """
         return self.generate_batch([messages], **generation)[0]
 
+    def with_tokens(self, messages: Sequence[Message]) -> list[Message]:
+        """``messages`` with the tokens of their audio in it, so that it is heard only once."""
+
+        def heard(part: Mapping[str, Any]) -> Mapping[str, Any]:
+            if part.get("type") != "audio" or part.get("tokens") is not None:
+                return part
+            return {"type": "audio", "tokens": self._encode_audio(part)}
+
+        return [
+            {**message, "content": [heard(part) for part in message["content"]]}
+            if isinstance(message.get("content"), list)
+            else message
+            for message in messages
+        ]
+
     def generate_batch(
         self,
         conversations: Sequence[Sequence[Message]],

@@ -57,6 +57,8 @@ class ModelOptions:
         batch_size: queries an adapter puts into one forward pass.
         concurrency: requests at a time (servers).
         temperature: 0 is greedy. top_p: nucleus, used when sampling.
+        constrained_by: how a constrained answer is found: the option that the model would most
+            probably write (``likelihood``), or decoding that can write nothing else (``decoding``).
         tokenizer: audio tokenizer of an AudioLLM that names none.
         trust_remote_code: whether code that comes with a checkpoint may run.
     """
@@ -67,6 +69,7 @@ class ModelOptions:
     concurrency: int = 8
     temperature: float = 0.0
     top_p: float = 1.0
+    constrained_by: Literal["likelihood", "decoding"] = "likelihood"
     tokenizer: str | None = None
     trust_remote_code: bool = False
 
@@ -86,7 +89,11 @@ class ModelAdapter(Protocol):
         """
 
     def respond(self, items: Sequence[Query], /) -> list[str]:
-        """The answers to ``items``, in their order."""
+        """The answers to ``items``, in their order.
+
+        An adapter with a true attribute ``names_options`` always gives the text of an option, as
+        if it were constrained: the harness then words it as the benchmark reads it.
+        """
 
 
 @runtime_checkable

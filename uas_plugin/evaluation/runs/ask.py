@@ -116,16 +116,17 @@ def _answers(
         said = model.respond(queries)
         if len(said) != len(queries):
             raise UASError(f"model '{model.name}' gave {len(said)} answers to {len(queries)}")
+        chosen = options.constrained or getattr(model, "names_options", False)
         rows = [
-            {"id": query.id, "seed": seed, "response": _named(benchmark, query, text)}
+            {"id": query.id, "seed": seed, "response": _named(benchmark, query, text, chosen)}
             for query, (_, seed), text in zip(queries, batch, said, strict=True)
         ]
     return iter(rows)
 
 
-def _named(benchmark: Benchmark, query: Query, text: str) -> str:
-    """A constrained answer in the words that the protocol understands."""
-    if not query.constrained:
+def _named(benchmark: Benchmark, query: Query, text: str, chosen: bool) -> str:
+    """The answer; one that is an option, in the words that the protocol understands."""
+    if not chosen:
         return text
     if text not in query.choices:
         raise UASError(f"item {query.id!r}: the constrained answer {text[:60]!r} is no option")

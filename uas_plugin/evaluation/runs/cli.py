@@ -65,6 +65,12 @@ def _add_protocol(parser: Parser) -> None:
         "(default), or the benchmark's own")  # fmt: skip
     add("--prompt", help="wording (default: the protocol's for UAS-Audio; a wrong name lists all)")
     add("--constrained", action="store_true", help="the model only chooses one of the options")
+    add(
+        "--constrained_by",
+        choices=("likelihood", "decoding"),
+        default="likelihood",
+        help="how: the likeliest option (default), or decoding that can write nothing else",
+    )
     add("--thinking", action="store_true", help="leave out all up to </think> before scoring")
     add("--seeds", default="0", help="comma-separated; each asks every item (default: 0)")
     add("--allow_missing", "--allow-missing", action="store_true",
@@ -140,6 +146,7 @@ def _model(args: argparse.Namespace) -> Any:
             concurrency=args.concurrency,
             temperature=args.temperature,
             top_p=args.top_p,
+            constrained_by=args.constrained_by,
             tokenizer=args.tokenizer,
             trust_remote_code=args.trust_remote_code,
         ),
