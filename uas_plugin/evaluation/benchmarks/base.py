@@ -18,6 +18,7 @@ from uas_plugin.evaluation.models.base import Kind, Query
 from uas_plugin.metrics.wer import WordErrors
 
 Protocol = Literal["uas", "official"]
+Metric = Literal["accuracy", "wer", "cer"]
 #: ``uas``: as the UAS paper evaluates (papers' section 3.6). ``official``: the benchmark's script.
 PROTOCOLS: tuple[Protocol, ...] = ("uas", "official")
 
@@ -96,7 +97,7 @@ class Benchmark(abc.ABC):
     downloads: tuple[Download, ...] = ()
     axes: tuple[str, ...] = ()
     columns: tuple[tuple[str, str, str], ...] = (("all", "all", "all"),)
-    metric: Literal["accuracy", "wer", "cer"] = "accuracy"
+    metric: Metric = "accuracy"
     prompts: tuple[Prompt, ...] = ()
     max_new_tokens: int = 4096
     language: str | None = None

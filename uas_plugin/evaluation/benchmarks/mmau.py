@@ -19,7 +19,7 @@ class MMAU(ChoiceBenchmark):
     file = "mmau-test-mini.json"
     audio_field = "audio_id"
     letter_rule = True
-    axes = ("task", "category", "sub-category", "difficulty")
+    axes: tuple[str, ...] = ("task", "category", "sub-category", "difficulty")
     columns = (
         ("Speech", "task", "speech"),
         ("Sound", "task", "sound"),
@@ -30,7 +30,7 @@ class MMAU(ChoiceBenchmark):
         "uas": "stated answer, lone letter, word sets",
         "official": "word sets on the response",
     }
-    downloads = (
+    downloads: tuple[Download, ...] = (
         Download("mmau-test-mini.json", "https://github.com/Sakshi113/MMAU", "mmau-test-mini.json"),
         Download(
             "test-mini-audios.tar.gz (linked in the README, unpacked)",

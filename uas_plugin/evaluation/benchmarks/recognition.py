@@ -9,12 +9,13 @@ from uas_plugin.evaluation.benchmarks.base import (
     Benchmark,
     Item,
     ItemScore,
+    Metric,
     Prompt,
     Protocol,
     known_protocol,
     text_of,
 )
-from uas_plugin.evaluation.models.base import Query
+from uas_plugin.evaluation.models.base import Kind, Query
 from uas_plugin.metrics.answers import THINK_END
 from uas_plugin.metrics.wer import seed_wer
 
@@ -31,11 +32,11 @@ class RecognitionBenchmark(Benchmark):
     Both show the mean of utterances, which is what the evaluator reports, and the corpus rate.
     """
 
-    kind = "asr"
+    kind: Kind = "asr"
     axes = ("subset",)
-    prompts = (TRANSCRIBE, SHORT)
+    prompts: tuple[Prompt, ...] = (TRANSCRIBE, SHORT)
     max_new_tokens = 128
-    metric = "wer"
+    metric: Metric = "wer"
     language = "en"
     parsers = {"uas": "up to the first '('", "official": "the whole response"}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from uas_plugin.errors import UASError
 from uas_plugin.evaluation.benchmarks.base import Download, Item, Prompt
 from uas_plugin.evaluation.benchmarks.recognition import RecognitionBenchmark
-from uas_plugin.evaluation.models.base import Query
+from uas_plugin.evaluation.models.base import Kind, Query
 
 #: The evaluator puts instruction and text into one system turn; its notebook uses a user turn, and
 #: the recipe's small models are trained with the last one.
@@ -28,7 +28,7 @@ class SeedTTSEnglish(RecognitionBenchmark):
     name = "seedtts_en"
     title = "SEED-TTS en"
     version = "seedtts_testset"
-    kind = "tts"
+    kind: Kind = "tts"
     prompts = (SYSTEM, USER, SHORT)
     max_new_tokens = 4096
     parsers = {"uas": "recogniser's text", "official": "recogniser's text"}

@@ -102,7 +102,7 @@ def open_run(folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
     path = folder / RECORD
     now = provenance()
     if not path.exists():
-        record = {"format": FORMAT, "facts": facts, "provenance": now}
+        record: dict[str, Any] = {"format": FORMAT, "facts": facts, "provenance": now}
         write_json(path, record)
         return record
     record = read_record(folder)
