@@ -34,7 +34,11 @@ class Scoring:
     def __init__(self, benchmark: Benchmark, options: RunOptions, index: ResponseIndex) -> None:
         self.benchmark, self.options, self.index = benchmark, options, index
         self.columns = {(axis, value): heading for heading, axis, value in benchmark.columns}
-        names = [f"{axis}.{value}{part}" for axis, value in self.columns for part in self._parts()]
+        self._names = {
+            (axis, value): {part: f"{axis}.{value}{part}" for part in self._parts()}
+            for axis, value in self.columns
+        }
+        names = [name for parts in self._names.values() for name in parts.values()]
         self._ratios = Ratios(names, len(options.seeds), options.resampling_seed)
         self._chance: Counter[tuple[str, str]] = Counter()
         self.counts: Counter[str] = Counter()
@@ -111,7 +115,7 @@ class Scoring:
                 self._chance[key] += chance  # type: ignore[assignment]
         values = {part: self._value(part, scores) for part in self._parts()}
         self._ratios.add(
-            {f"{axis}.{value}{part}": values[part] for axis, value in shown for part in values}
+            {name: values[part] for key in shown for part, name in self._names[key].items()}
         )
 
     def _value(self, part: str, scores: list[ItemScore]) -> tuple[list[float], list[float]]:

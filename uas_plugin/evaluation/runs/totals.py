@@ -53,34 +53,36 @@ class Ratios:
         self._items = np.zeros(len(names), dtype=np.int64)
         self._drawn = np.zeros((2, RESAMPLES, len(names)))
         self._rng = np.random.default_rng(seed)
-        self._block: list[tuple[int, int, float, float]] = []
+        # Of items not added up yet: row in the block, place of the name, a number a seed each.
+        self._block: list[tuple[int, int, Sequence[float], Sequence[float]]] = []
         self._rows = 0
 
     def add(self, values: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> None:
         """One item: name -> its tops and bottoms, a number a seed. Unknown names are an error."""
         for name, (tops, bottoms) in values.items():
-            place = self.places[name]
-            self._tops[place] += tops
-            self._bottoms[place] += bottoms
-            self._items[place] += 1
-            self._block.append((self._rows, place, sum(tops), sum(bottoms)))
+            self._block.append((self._rows, self.places[name], tops, bottoms))
         self._rows += 1
         if self._rows == BLOCK:
-            self._resample()
+            self._add_up()
 
-    def _resample(self) -> None:
+    def _add_up(self) -> None:
         if not self._rows:
             return
+        rows, places = np.array([entry[:2] for entry in self._block], dtype=np.int64).T
+        tops = np.array([entry[2] for entry in self._block], dtype=np.float64)
+        bottoms = np.array([entry[3] for entry in self._block], dtype=np.float64)
+        np.add.at(self._tops, places, tops)
+        np.add.at(self._bottoms, places, bottoms)
+        self._items += np.bincount(places, minlength=len(self._items))
         values = np.zeros((2, self._rows, len(self.places)))
-        for row, place, top, bottom in self._block:
-            values[0, row, place], values[1, row, place] = top, bottom
+        values[0, rows, places], values[1, rows, places] = tops.sum(1), bottoms.sum(1)
         weights = self._rng.poisson(1.0, (self._rows, RESAMPLES)).astype(np.float64)
         self._drawn += weights.T @ values
         self._block, self._rows = [], 0
 
     def results(self) -> dict[str, Ratio]:
         """The ratios of the names that had an item with a bottom above zero."""
-        self._resample()
+        self._add_up()
         found = {}
         for name, place in self.places.items():
             bottoms = self._bottoms[place]
