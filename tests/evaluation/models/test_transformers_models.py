@@ -185,3 +185,24 @@ def test_part_of_a_file(clips):
     assert len(part_wave({"path": clips[3], "start": 1.5}, 8_000)) == 4_000
     with pytest.raises(UASError, match="nothing from 3 s on"):
         part_wave({"path": clips[3], "start": 3.0}, 16_000)
+
+
+def test_the_thinker_of_a_whole_omni(omni_folder, tmp_path, ask):
+    """As released: the thinker is a part of a model that also speaks."""
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "whole"
+    shutil.copytree(omni_folder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    whole = {"model_type": "qwen2_5_omni", "thinker_config": config}
+    (folder / "config.json").write_text(json.dumps(whole))
+    weights = load_file(folder / "model.safetensors")
+    save_file(
+        {f"thinker.{name}": value for name, value in weights.items()}
+        | {"talker.codec_head.weight": torch.zeros(2, 2)},
+        folder / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    items = ask(2)
+    wanted = load_model(f"transformers:{omni_folder}").respond(items)
+    assert load_model(f"transformers:{folder}").respond(items) == wanted

@@ -131,7 +131,12 @@ class CausalModel(abc.ABC):
         ]
         if len(set(rooms)) > 1:
             return self._apart(batch, rooms)
-        drawn: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+        drawn: dict[str, Any] = {
+            "do_sample": False,
+            "temperature": None,
+            "top_p": None,
+            "top_k": None,
+        }
         if self.options.temperature:
             drawn = {
                 "do_sample": True, "temperature": self.options.temperature,
