@@ -12,7 +12,7 @@ import numpy as np
 
 from uas_plugin.errors import UASError
 from uas_plugin.evaluation.models.base import Message, ModelOptions, Query
-from uas_plugin.evaluation.models.causal import allowed_room, sampling_facts, split
+from uas_plugin.evaluation.models.causal import allowed_room, equal, sampling_facts, split
 from uas_plugin.evaluation.models.checkpoints import checkpoint_facts, model_folder
 from uas_plugin.evaluation.models.content import named, part_wave, parts_of, text_messages
 from uas_plugin.evaluation.models.likelihood import best_choice, continuation_log_probs, pad_left
@@ -79,7 +79,10 @@ class AudioLLMModel:
             if not batch[0].constrained:
                 found = self._generate(batch, [asked[place] for place in places], own)
             elif self.options.constrained_by == "decoding":
-                found = self._decode(batch, [asked[place] for place in places], own)
+                choices = [list(query.choices) for query in batch]
+                found = self._generate(
+                    batch, [asked[place] for place in places], own, choices=choices
+                )
             else:
                 found = self._rank(batch, own)
             for place, answer in zip(places, found, strict=True):
@@ -110,37 +113,35 @@ class AudioLLMModel:
         (message,) = self.llm.with_tokens([{"role": "user", "content": [part]}])
         return message["content"][0]["tokens"]
 
-    def _room(self, batch: Sequence[Query], prompts: Sequence[Sequence[int]]) -> list[int]:
+    def _generate(
+        self, batch: Sequence[Query], asked: Sequence[Any], prompts: Sequence[Any], **choose: Any
+    ) -> list[str]:
         limit = self.llm.lm.config.max_position_embeddings
-        return [
+        rooms = [
             allowed_room(query.max_new_tokens, len(prompt), limit, query)
             for query, prompt in zip(batch, prompts, strict=True)
         ]
+        answers = [""] * len(batch)
+        for places in equal(rooms):
+            found = self.llm.generate_batch(
+                [asked[place] for place in places],
+                batch_size=self.options.batch_size,
+                seeds=[batch[place].seed for place in places],
+                max_new_tokens=rooms[places[0]],
+                **self._drawn(),
+                **{key: [value[place] for place in places] for key, value in choose.items()},
+                **({"constraint": "choice"} if choose else {}),
+            )
+            for place, answer in zip(places, found, strict=True):
+                answers[place] = answer.text.strip()
+        return answers
 
-    def _generate(
-        self, batch: Sequence[Query], asked: Sequence[Any], prompts: Sequence[Any], **more: Any
-    ) -> list[str]:
-        drawn: dict[str, Any] = {}
-        if self.options.temperature:
-            drawn = {
-                "do_sample": True, "temperature": self.options.temperature,
-                "top_p": self.options.top_p,
-            }  # fmt: skip
-        answers = self.llm.generate_batch(
-            list(asked),
-            batch_size=self.options.batch_size,
-            seeds=[query.seed for query in batch],
-            max_new_tokens=min(self._room(batch, prompts)),
-            **drawn,
-            **more,
-        )
-        return [answer.text.strip() for answer in answers]
-
-    def _decode(
-        self, batch: Sequence[Query], asked: Sequence[Any], prompts: Sequence[Any]
-    ) -> list[str]:
-        choices = [list(query.choices) for query in batch]
-        return self._generate(batch, asked, prompts, constraint="choice", choices=choices)
+    def _drawn(self) -> dict[str, Any]:
+        if not self.options.temperature:
+            return {}
+        return {
+            "do_sample": True, "temperature": self.options.temperature, "top_p": self.options.top_p
+        }  # fmt: skip
 
     def _rank(self, batch: Sequence[Query], prompts: Sequence[Sequence[int]]) -> list[str]:
         rows = [

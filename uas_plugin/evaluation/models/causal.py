@@ -7,12 +7,14 @@ the likelihood of the options. Prompts of a batch are padded on the left.
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 from uas_plugin.errors import UASError
 from uas_plugin.evaluation.models.base import ModelOptions, Query
 from uas_plugin.evaluation.models.likelihood import best_choice, continuation_log_probs
+
+ROOM_STEP = 64
 
 
 def sampling_facts(options: ModelOptions) -> dict[str, Any]:
@@ -25,16 +27,24 @@ def sampling_facts(options: ModelOptions) -> dict[str, Any]:
 
 def split(items: Sequence[Query], size: int) -> Iterator[list[int]]:
     """Places of the items that can be answered together, ``size`` at most."""
-    groups: dict[tuple[bool, int], list[int]] = {}
-    for place, query in enumerate(items):
-        groups.setdefault((query.constrained, query.max_new_tokens), []).append(place)
-    for places in groups.values():
+    for places in equal([(query.constrained, query.max_new_tokens) for query in items]):
         for at in range(0, len(places), size):
             yield places[at : at + size]
 
 
+def equal(values: Sequence[Hashable]) -> list[list[int]]:
+    """Places of equal values, in the order in which each value first comes."""
+    groups: dict[Hashable, list[int]] = {}
+    for place, value in enumerate(values):
+        groups.setdefault(value, []).append(place)
+    return list(groups.values())
+
+
 def allowed_room(wanted: int, used: int, limit: int | None, query: Query) -> int:
     """Tokens of an answer: what the protocol wants, less what the model's context has no room for.
+
+    In steps of :data:`ROOM_STEP`, so that items of like length are answered together; it depends
+    on the item alone, so an answer is cut at the same place in every batch and shard.
 
     Raises:
         UASError: the prompt alone fills the context.
@@ -46,7 +56,8 @@ def allowed_room(wanted: int, used: int, limit: int | None, query: Query) -> int
             f"item {query.id}: the question has {used} tokens, and the model takes {limit}: "
             "use a model with a longer context, or leave the item out"
         )
-    return min(wanted, limit - used)
+    left = limit - used
+    return wanted if wanted <= left else (left // ROOM_STEP * ROOM_STEP or left)
 
 
 class CausalModel(abc.ABC):
@@ -114,9 +125,18 @@ class CausalModel(abc.ABC):
         import torch
 
         inputs = self.inputs(batch)
-        used = inputs["input_ids"].shape[1]
-        room = allowed_room(batch[0].max_new_tokens, used, self._limit, batch[0])
-        drawn = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+        rooms = [
+            allowed_room(query.max_new_tokens, used, self._limit, query)
+            for query, used in zip(batch, inputs["attention_mask"].sum(dim=1).tolist())
+        ]
+        if len(set(rooms)) > 1:
+            return self._apart(batch, rooms)
+        drawn: dict[str, Any] = {
+            "do_sample": False,
+            "temperature": None,
+            "top_p": None,
+            "top_k": None,
+        }
         if self.options.temperature:
             drawn = {
                 "do_sample": True, "temperature": self.options.temperature,
@@ -130,12 +150,22 @@ class CausalModel(abc.ABC):
                 **inputs,
                 **drawn,
                 num_beams=1,
-                max_new_tokens=room,
+                max_new_tokens=rooms[0],
                 eos_token_id=self.ends(),
                 pad_token_id=self._pad,
             )
-        texts = self.tokenizer.batch_decode(ids[:, used:], skip_special_tokens=True)
+        written = ids[:, inputs["input_ids"].shape[1] :]
+        texts = self.tokenizer.batch_decode(written, skip_special_tokens=True)
         return [text.strip() for text in texts]
+
+    def _apart(self, batch: Sequence[Query], rooms: Sequence[int]) -> list[str]:
+        """Answers of items whose answers may be of different lengths."""
+        answers = [""] * len(batch)
+        for places in equal(rooms):
+            found = self._generate([batch[place] for place in places])
+            for place, answer in zip(places, found, strict=True):
+                answers[place] = answer
+        return answers
 
     def _choose(self, batch: Sequence[Query]) -> list[str]:
         rows = [(query, choice) for query in batch for choice in query.choices]

@@ -44,6 +44,13 @@ def checkpoint_facts(folder: Path) -> dict[str, Any]:
     return {"folder": str(folder), "sha256": total.hexdigest(), "files": len(files)}
 
 
+def loading_errors() -> tuple[type[Exception], ...]:
+    """What transformers raises for a folder that is incomplete, damaged or of another kind."""
+    from safetensors import SafetensorError
+
+    return OSError, ValueError, ImportError, KeyError, AttributeError, TypeError, SafetensorError
+
+
 def loading_error(kind: str, folder: Path, error: Exception) -> UASError:
     """The error for a checkpoint that its library refuses; ``error`` is what it said."""
     lines = str(error).strip().splitlines() or [type(error).__name__]

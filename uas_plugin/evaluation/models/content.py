@@ -29,13 +29,14 @@ def part_wave(part: Mapping[str, Any], sampling_rate: int) -> np.ndarray:
 
     path = str(part["path"])
     try:
-        rate = soundfile.info(path).samplerate
+        facts = soundfile.info(path)
     except (OSError, RuntimeError):
-        rate = sampling_rate  # read_samples says what is wrong with it
+        return load_audio(path, sampling_rate)  # it says what is wrong with the file
+    rate = facts.samplerate
+    if start >= facts.duration:
+        raise UASError(f"{path}: lasts {facts.duration:g} s and holds nothing from {start:g} s on")
     frames = -1 if duration is None else round(float(duration) * rate)
     samples, rate = read_samples(path, round(start * rate), frames)
-    if not len(samples):
-        raise UASError(f"{path}: holds nothing from {start:g} s on")
     mono = samples.mean(axis=1)
     if not np.isfinite(mono).all():
         raise UASError(f"{path}: the recording holds NaN or infinite samples")

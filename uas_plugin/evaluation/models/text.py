@@ -12,7 +12,12 @@ from typing import Any
 
 from uas_plugin.evaluation.models.base import ModelAdapter, ModelOptions, Query
 from uas_plugin.evaluation.models.causal import CausalModel
-from uas_plugin.evaluation.models.checkpoints import checkpoint_facts, loading_error, model_folder
+from uas_plugin.evaluation.models.checkpoints import (
+    checkpoint_facts,
+    loading_error,
+    loading_errors,
+    model_folder,
+)
 from uas_plugin.evaluation.models.content import text_messages
 from uas_plugin.evaluation.models.likelihood import pad_left
 
@@ -70,6 +75,6 @@ def load_causal(folder: Path, options: ModelOptions) -> tuple[Any, Any]:
         lm = AutoModelForCausalLM.from_pretrained(
             folder, dtype=options.dtype or "auto", use_safetensors=True, **trust
         )
-    except (OSError, ValueError, ImportError, KeyError) as error:
+    except loading_errors() as error:
         raise loading_error("text", folder, error) from None
     return lm.to(options.device).eval(), tokenizer
