@@ -14,6 +14,8 @@ _BENCHMARKS = {
     "mmar": ("mmar", "MMAR"),
     "mmsu": ("mmsu", "MMSU"),
     "questions": ("mmau", "Questions"),
+    "corpus_en": ("corpus", "CorpusEnglish"),
+    "corpus_zh": ("corpus", "CorpusChinese"),
     "librispeech": ("librispeech", "LibriSpeechClean"),
     "librispeech_other": ("librispeech", "LibriSpeechOther"),
     "aishell1": ("aishell1", "AISHELL1"),
