@@ -9,6 +9,7 @@ import logging
 import os
 import random
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from uas_plugin.annotate.cache import Answer
@@ -63,7 +64,8 @@ class ChatClient:
             import openai
         except ImportError:
             raise UASError(
-                "annotation needs the packages openai and aiohttp: local/setup.sh --extra annotate"
+                "asking a server needs the packages openai and aiohttp: "
+                "local/setup.sh --extra annotate"
             ) from None
         # Each request would be a line of the log.
         for name in ("httpx", "httpx2", "openai"):
@@ -107,8 +109,13 @@ class ChatClient:
         """Close the connections."""
         await self._client.close()
 
-    async def ask(self, messages: list[dict[str, Any]]) -> Answer:
+    async def ask(
+        self, messages: list[dict[str, Any]], body: Mapping[str, Any] | None = None
+    ) -> Answer:
         """The model's answer to messages in OpenAI's form.
+
+        Args:
+            body: more fields of the request, or other values than the options' (``seed``, ...).
 
         Raises:
             Refused: the server rejects this request.
@@ -126,7 +133,7 @@ class ChatClient:
                 # The client's own time-out is one between two packets: it would let a server that
                 # sends a byte now and then go on for ever.
                 async with asyncio.timeout(self.options.timeout_s):
-                    answer = await self._ask_once(messages)
+                    answer = await self._ask_once(messages, body or {})
             except TimeoutError:
                 failure = _Transient(f"no answer within {self.options.timeout_s:g} s")
             except _Transient as error:
@@ -156,12 +163,12 @@ class ChatClient:
             jitter += wait
         await asyncio.sleep(jitter)
 
-    async def _ask_once(self, messages: list[dict[str, Any]]) -> Answer:
+    async def _ask_once(self, messages: list[dict[str, Any]], body: Mapping[str, Any]) -> Answer:
         """Send the request, in a less strict response format where a stricter one is refused."""
         refusal = ""
         for level, (name, fields) in enumerate(self._formats):
             try:
-                answer = await self._send(messages, name, fields)
+                answer = await self._send(messages, name, {**fields, **body})
             except Refused as error:
                 refusal = refusal or str(error)
                 continue

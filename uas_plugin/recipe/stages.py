@@ -70,9 +70,16 @@ STAGES = (
     Stage(
         9,
         "scoring",
-        ("score", "score_schema", "questions", "lm_study_score", "ablation_score"),
+        (
+            "benchmarks",
+            "score",
+            "score_schema",
+            "questions",
+            "lm_study_score",
+            "ablation_score",
+        ),
         ("{exp}/score/scores.json", "{exp}/score/schema.json", "{exp}/score/questions/info.json"),
-        (1, 4, 8),
+        (1, 3, 4, 7, 8),
     ),
     Stage(10, "report", ("report",), ("{exp}/report/report.html",), (1, 4, 8, 9)),
 )

@@ -25,6 +25,7 @@ rule score:
         tokenizer=READ,
         ablations=[f"{E}/ablations/{name}/scores.json" for name in RUN.ablations],
         study=STUDY_SCORES,
+        benchmarks=f"{E}/evaluate/info.json",
     output:
         f"{E}/score/scores.json",
     log:
