@@ -59,8 +59,8 @@ class UTMOS(Measure):
         if self.path and not (Path(self.path) / "hubconf.py").is_file():
             raise UASError(
                 f"utmos: {self.path} holds no hubconf.py: clone "
-                f"{self.repository.replace(':', ' at ')} there and pass utmos=FOLDER (its weights go to torch.hub's checkpoints, "
-                "$TORCH_HOME/hub/checkpoints)"
+                f"{self.repository.replace(':', ' at ')} there and pass utmos=FOLDER (its "
+                "weights go to $TORCH_HOME/hub/checkpoints)"
             )
 
     def load(self) -> Any:
