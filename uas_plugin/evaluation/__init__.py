@@ -1,1 +1,8 @@
-"""Evaluation of a run: what is read, which figures are made of it, and how they are laid out."""
+"""Evaluation: benchmarks and models, figures of a run and their tables.
+
+``get_benchmark(name).score_item(item, response, protocol="uas")`` scores one answer.
+"""
+
+from uas_plugin.evaluation.benchmarks import PROTOCOLS, Benchmark, ItemScore, get_benchmark
+
+__all__ = ["PROTOCOLS", "Benchmark", "ItemScore", "get_benchmark"]

@@ -201,6 +201,18 @@ def main(argv: Sequence[str]) -> None:
 
         reconstruction_main(argv[1:])
         return
+    from uas_plugin.evaluation.benchmarks import NAMES
+    from uas_plugin.evaluation.runs.cli import SUITES
+    from uas_plugin.evaluation.runs.cli import main as benchmark_main
+    from uas_plugin.evaluation.runs.tokens import NAMES as OF_TOKENS
+    from uas_plugin.evaluation.runs.tokens import main as tokens_main
+
+    if argv and argv[0] in (*NAMES, *SUITES):
+        benchmark_main(argv[0], argv[1:])
+        return
+    if argv and argv[0] in OF_TOKENS:
+        tokens_main(argv[0], argv[1:])
+        return
     below = {"tokenizer": tokenizer_main, "schema": schema_main}
     if argv and argv[0] in below:
         below[argv[0]](argv[1:])

@@ -81,6 +81,23 @@ def seed_wer(ref: str, hyp: str, lang: str = "en") -> WordErrors:
     return word_errors(_words(normalize(ref, lang)), _words(normalize(hyp, lang)))
 
 
+def confusions(ref: str, hyp: str, lang: str = "en") -> list[tuple[str, str]]:
+    """Pairs (reference word, hypothesis word) of an alignment's errors; "" where one has none.
+
+    >>> confusions("the cat sat", "a cat")
+    [('the', 'a'), ('sat', '')]
+    """
+    from rapidfuzz.distance import Levenshtein
+
+    left, right = _words(normalize(ref, lang)), _words(normalize(hyp, lang))
+    found = []
+    for operation in Levenshtein.editops(left, right):
+        first = "" if operation.tag == "insert" else left[operation.src_pos]
+        second = "" if operation.tag == "delete" else right[operation.dest_pos]
+        found.append((first, second))
+    return found
+
+
 def _words(text: str) -> list[str]:
     """Split at blanks as jiwer does: runs of white space become one blank, a lone tab stays."""
     return [word for word in re.sub(r"\s\s+", " ", text).strip().split(" ") if word]

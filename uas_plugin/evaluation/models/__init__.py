@@ -5,6 +5,7 @@
 ``transformers:DIR``      an audio language model of transformers
 ``openai:URL#NAME``       model NAME of an OpenAI-compatible server (URL with its /v1)
 ``text:DIR``              a text-only language model: it does not hear the audio
+``audio:DIR``             speech that was made elsewhere: ``DIR/<id>.wav`` or ``.flac``
 ``guess``, ``majority``   a uniform guess; the option letter that is most often right
 ========================  ==============================================================
 """
@@ -22,6 +23,7 @@ KINDS = {
     "transformers": "uas_plugin.evaluation.models.transformers_audio:load",
     "openai": "uas_plugin.evaluation.models.server:load",
     "text": "uas_plugin.evaluation.models.text:load",
+    "audio": "uas_plugin.evaluation.models.recorded:load",
     "guess": "uas_plugin.evaluation.models.baselines:load_guess",
     "majority": "uas_plugin.evaluation.models.baselines:load_majority",
 }

@@ -89,7 +89,11 @@ class ModelAdapter(Protocol):
         """
 
     def respond(self, items: Sequence[Query], /) -> list[str]:
-        """The answers to ``items``, in their order."""
+        """The answers to ``items``, in their order.
+
+        An adapter with a true attribute ``names_options`` always gives the text of an option, as
+        if it were constrained: the harness then words it as the benchmark reads it.
+        """
 
 
 @runtime_checkable

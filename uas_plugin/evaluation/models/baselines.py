@@ -29,6 +29,7 @@ class Guess:
     """
 
     name = "guess"
+    names_options = True
 
     def provenance(self) -> dict[str, Any]:
         return {"kind": self.name, "answers": "the text of an option, uniform"}
@@ -49,6 +50,7 @@ class Majority:
     """
 
     name = "majority"
+    names_options = True
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
