@@ -1,4 +1,4 @@
-"""``uas evaluate judges``: which judges there are, which can work here, and what the others need."""
+"""``uas evaluate judges``: which judges there are, and what those need that cannot work here."""
 
 from __future__ import annotations
 
