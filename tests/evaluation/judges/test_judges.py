@@ -384,6 +384,7 @@ def test_overview_names_every_judge(wavlm, capsys):
 
     rows_of = {row["name"]: row for row in overview([f"speaker=wavlm={wavlm}"])}
     assert rows_of["wavlm=FOLDER"]["status"] == "ready"
+    assert rows_of["utmos"]["status"].startswith("would first fetch tarepan/SpeechMOS:v1.2.0; off")
     assert rows_of["clap=FOLDER"]["status"].startswith("clap: there is no folder")
     main(["judges", "--judge", f"speaker=wavlm={wavlm}"])
     shown = capsys.readouterr().out

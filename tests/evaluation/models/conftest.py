@@ -236,7 +236,12 @@ def audiollm_folder(tmp_path_factory) -> Path:
     )
     vocabulary.save(folder / "vocab.json")
     model = AudioLLM(
-        vocabulary=vocabulary, hidden_size=32, num_layers=2, num_heads=2, intermediate_size=64
+        vocabulary=vocabulary,
+        hidden_size=32,
+        num_layers=2,
+        num_heads=2,
+        intermediate_size=64,
+        max_positions=384,
     )
     for weights in model.lm.parameters():
         if weights.dim() > 1:  # far from uniform, so that answers differ

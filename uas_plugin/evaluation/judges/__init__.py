@@ -16,6 +16,7 @@ from uas_plugin.errors import UASError, suggest
 if TYPE_CHECKING:
     from uas_plugin.evaluation.judges.measure import Measure
 
+READY = "ready"
 _HERE = "uas_plugin.evaluation.judges"
 
 
@@ -136,8 +137,10 @@ def overview(given: Sequence[str] = (), device: str = "cpu") -> list[dict[str, s
         for name, facts in known.items():
             spec = places.get((kind, name), name)
             try:
-                find_judge(kind, spec, device)
-                status = "ready"
+                missing = find_judge(kind, spec, device).fetches()
+                status = (
+                    f"would first fetch {missing}; offline: {name}=FOLDER" if missing else READY
+                )
             except UASError as error:
                 status = str(error)
             shown = f"{name}={facts.place}" if facts.required else name

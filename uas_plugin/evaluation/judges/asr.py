@@ -21,6 +21,7 @@ from uas_plugin.evaluation.judges.measure import (
     check_model,
     model_files,
     split_spec,
+    to_fetch,
 )
 
 WHISPER = "openai/whisper-large-v3"
@@ -93,6 +94,9 @@ class Whisper(Recognizer):
     def check(self) -> None:
         super().check()
         check_model(self.name, self.path, WHISPER)
+
+    def fetches(self) -> str:
+        return to_fetch(self.path)
 
     def load(self) -> Any:
         import torch
@@ -168,6 +172,9 @@ class Paraformer(Recognizer):
 
     def settings(self) -> dict[str, Any]:
         return {**super().settings(), "model": self.path}
+
+    def fetches(self) -> str:
+        return "" if Path(self.path).is_dir() else self.path
 
     def load(self) -> Any:
         from funasr import AutoModel

@@ -90,6 +90,10 @@ class Measure:
             if importlib.util.find_spec(package) is None:
                 raise missing_package(package, self.name, self.extra)
 
+    def fetches(self) -> str:
+        """What would be downloaded when it is first used; "" where all is here."""
+        return ""
+
     def load(self) -> Any:
         """The model behind it, made once a process as `model`."""
         return None
@@ -160,6 +164,15 @@ def model_files(folder: str) -> dict[str, str]:
     return {file.name: file_sha256(file) for file in files}
 
 
+def to_fetch(name: str) -> str:
+    """``name`` of a model where it is one on a hub that has not been downloaded yet, or ""."""
+    if Path(name).is_dir():
+        return ""
+    from huggingface_hub import try_to_load_from_cache
+
+    return "" if isinstance(try_to_load_from_cache(name, "config.json"), str) else name
+
+
 def check_model(judge: str, folder: str, released: str = "") -> None:
     """Raise UASError unless ``folder`` can be loaded by transformers, as far as its files tell.
 
@@ -169,7 +182,7 @@ def check_model(judge: str, folder: str, released: str = "") -> None:
     """
     get = f"download {released} to a folder and pass {judge}=FOLDER" if released else ""
     place = Path(folder)
-    if place.is_dir():
+    if folder and place.is_dir():
         if not (place / "config.json").is_file() or not any(place.glob("*.safetensors")):
             raise UASError(
                 f"{judge}: {folder} holds no model (config.json and *.safetensors); {get}"

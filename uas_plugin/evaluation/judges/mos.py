@@ -63,6 +63,9 @@ class UTMOS(Measure):
                 "weights go to $TORCH_HOME/hub/checkpoints)"
             )
 
+    def fetches(self) -> str:
+        return "" if self.path else self.repository
+
     def load(self) -> Any:
         import torch
 
