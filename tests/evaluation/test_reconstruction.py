@@ -19,9 +19,10 @@ from uas_plugin.data.synth.espeak import RATE as SPOKEN_RATE
 from uas_plugin.data.synth.espeak import Utterance, speak
 from uas_plugin.errors import UASError
 from uas_plugin.evaluation import cli
-from uas_plugin.evaluation.reconstruction import asr, clips, compare, mos, rows, signals
+from uas_plugin.evaluation.judges import asr, mos, signals
+from uas_plugin.evaluation.judges.measure import Item, Measure, Sound, same_length
+from uas_plugin.evaluation.reconstruction import clips, compare, rows
 from uas_plugin.evaluation.reconstruction.cache import Runner
-from uas_plugin.evaluation.reconstruction.measure import Item, Sound, same_length
 from uas_plugin.metrics.pitch import PitchErrors
 
 RATE = 16000
@@ -196,8 +197,6 @@ def test_files_say_what_was_done(measured, pitched, made):
 
 
 def test_a_killed_run_continues(made, tmp_path, monkeypatch, measured):
-    from uas_plugin.evaluation.reconstruction import cache
-
     calls: list[str] = []
     original = signals.MelDistance.measure
 
@@ -207,7 +206,7 @@ def test_a_killed_run_continues(made, tmp_path, monkeypatch, measured):
             raise KeyboardInterrupt
         return original(self, items)
 
-    monkeypatch.setattr(cache, "CHUNK", 2)
+    monkeypatch.setattr(Measure, "chunk", 2)
     monkeypatch.setattr(signals.MelDistance, "measure", dies)
     arguments = ("--metrics", "mel")
     with pytest.raises(KeyboardInterrupt):
@@ -228,9 +227,7 @@ def test_a_killed_run_continues(made, tmp_path, monkeypatch, measured):
 
 
 def test_workers_give_the_same(made, tmp_path, monkeypatch, measured):
-    from uas_plugin.evaluation.reconstruction import cache
-
-    monkeypatch.setattr(cache, "CHUNK", 3)
+    monkeypatch.setattr(Measure, "chunk", 3)
     systems = {"noisy": made["systems"]["noisy"]}
     report = evaluate(made, tmp_path, "--metrics", "stft", "--num_workers", 2, systems=systems)
     assert figures(report, "stft")["noisy"] == figures(measured[0], "stft")["noisy"]
