@@ -33,12 +33,13 @@ class Sampling:
 class Step(NamedTuple):
     """``frames`` (B, 9) int64, the text id first; logits as the sampler got them.
 
-    ``raw_text_logits`` (R, W) are those before guidance; ``audio_logits`` (8, B, V).
+    ``raw_text_logits`` (R, W) are those before guidance; ``audio_logits`` (8, B, V), or None with
+    zeros in the frames, where only text was asked for.
     """
 
     frames: Tensor
     text_logits: Tensor
-    audio_logits: Tensor
+    audio_logits: Tensor | None
     raw_text_logits: Tensor
 
 
@@ -122,12 +123,14 @@ class FrameDecoder:
         position: int,
         sampling: Sampling,
         *,
+        audio: bool = True,
         forbidden: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Step:
         """Feed one frame (R, 9) that stands at ``position`` and sample the next.
 
         Args:
+            audio: sample audio ids too; without, the depth decoder does not run.
             forbidden: (B, V) or (V,) bool, audio ids that must not come.
 
         Raises:
@@ -142,20 +145,40 @@ class FrameDecoder:
         text_logits = _guide(raw, sampling.guidance) if guided else raw
         batch = len(text_logits)
         draws = exponential((batch, raw.shape[-1]), self.device, generator)
-        options = {"topk": sampling.topk, "temperature": sampling.temperature}
         text_topk = min(sampling.topk, raw.shape[-1])
-        frames = [sample(text_logits, draws, topk=text_topk, temperature=sampling.temperature)]
-        x, logits = h, []
+        ids = sample(text_logits, draws, topk=text_topk, temperature=sampling.temperature)
+        if not audio:
+            nothing = ids.new_zeros(batch, CODEBOOKS)
+            return Step(torch.cat([ids[:, None], nothing], dim=-1), text_logits, None, raw)
+        frames, logits = self._audio_ids(h, sampling, forbidden, generator)
+        return Step(torch.cat([ids[:, None], frames], dim=-1), text_logits, logits, raw)
+
+    def _audio_ids(
+        self,
+        x: Tensor,
+        sampling: Sampling,
+        forbidden: Tensor | None,
+        generator: torch.Generator | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Ids (B, 8) and logits (8, B, V) of the frame after states ``x`` (R, D)."""
+        guided = sampling.guidance > 1
+        frames, logits = [], []
         for q in range(CODEBOOKS):
             made = _guide(self._depth(x, q), sampling.guidance) if guided else self._depth(x, q)
-            draws = exponential((batch, made.shape[-1]), self.device, generator)
-            ids = sample(made, draws, forbidden=forbidden, **options)
+            draws = exponential((len(made), made.shape[-1]), self.device, generator)
+            ids = sample(
+                made,
+                draws,
+                topk=sampling.topk,
+                temperature=sampling.temperature,
+                forbidden=forbidden,
+            )
             logits.append(made)
             frames.append(ids)
             if guided:
                 ids = torch.cat([ids, ids])
             x = self.model.audio_embeddings(ids + self.model.first_rows[q])
-        return Step(torch.stack(frames, dim=-1), text_logits, torch.stack(logits), raw)
+        return torch.stack(frames, dim=-1), torch.stack(logits)
 
     def _depth(self, x: Tensor, q: int) -> Tensor:
         """Logits (R, V) of codebook ``q``; what later positions hold is masked, not erased."""
@@ -167,6 +190,11 @@ class FrameDecoder:
             cache,
         )
         return out[:, 0] @ self.model.audio_head[q]
+
+    def reorder(self, rows: Tensor) -> None:
+        """Row i goes on from the former row ``rows[i]`` (beam search)."""
+        for cache in self.caches:
+            cache.reorder(rows)
 
     def check(self, sampling: Sampling, forbid_prefix: int = 0) -> None:
         """Refuse ``sampling`` that cannot work on this model's audio ids.
