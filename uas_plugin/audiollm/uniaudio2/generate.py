@@ -17,6 +17,7 @@ from torch import Tensor
 from uas_plugin.audiollm.uniaudio2.config import CODEBOOKS, STREAMS, SpecialIds
 from uas_plugin.audiollm.uniaudio2.decoding import Sampling, audio_frame, text_frame
 from uas_plugin.audiollm.uniaudio2.packing import Packed, Packer
+from uas_plugin.codec.reasoning.branches import BranchIds
 from uas_plugin.errors import UASError
 
 CHECK_EVERY = 8  # steps between two looks at whether all rows have ended
@@ -47,13 +48,6 @@ class GenerationOptions:
         return Sampling(self.topk, self.temperature, self.guidance)
 
 
-class AudioIds(NamedTuple):
-    """``reasoning`` (N, 8) at 5 Hz and ``reconstruction`` (T, 8) at 12.5 Hz, int64."""
-
-    reasoning: np.ndarray
-    reconstruction: np.ndarray
-
-
 class Batch(NamedTuple):
     """``tokens``, ``mask`` (R, N, 9); ``pads`` (R,) frames of padding in front of each."""
 
@@ -81,7 +75,7 @@ def make_batch(
 
 def generate_audio(
     decoder: Any, batch: Batch, ids: SpecialIds, vocab: int, options: GenerationOptions
-) -> list[AudioIds | UASError]:
+) -> list[BranchIds | UASError]:
     """Both segments for every prompt; where a row has none, the reason instead.
 
     What is allowed next is kept on the device; it is looked at every few steps only.
@@ -127,7 +121,7 @@ def _ends(frames: Tensor, mark: int, published: bool) -> Tensor:
 
 def split_audio(
     rows: np.ndarray, ids: SpecialIds, *, published: bool = False
-) -> AudioIds | UASError:
+) -> BranchIds | UASError:
     """The two segments in generated ``rows`` (S, 8), or why there are none.
 
     Args:
@@ -151,8 +145,8 @@ def split_audio(
     if not len(semantic) or not len(reasoning):
         return UASError("the model wrote no audio: try another seed or temperature")
     if published:
-        return AudioIds(reasoning[1:], semantic[1:])
-    return AudioIds(
+        return BranchIds(reasoning[1:], semantic[1:])
+    return BranchIds(
         _inside(_without_begin(reasoning, ids.reason_bos), ids.reason_codes),
         _inside(_without_begin(semantic, ids.semantic_bos), ids.semantic_codes),
     )

@@ -14,6 +14,7 @@ import numpy as np
 
 from uas_plugin.audiollm.uniaudio2.config import CODEBOOKS, STREAMS, TEXT, SpecialIds
 from uas_plugin.audiollm.uniaudio2.tasks import AUDIO_KINDS, Task, kind_of
+from uas_plugin.codec.reasoning.branches import check_codes
 from uas_plugin.errors import UASError
 
 
@@ -143,26 +144,6 @@ class Packer:
         tokens = packed.tokens.copy()
         tokens[:, TEXT][packed.mask[:, TEXT]] = self.ids.text_pad
         return Packed(tokens, packed.mask, packed.segments)
-
-
-def check_codes(codes: np.ndarray, size: int, name: str) -> None:
-    """Refuse what is no (T, 8) array of ids below ``size``.
-
-    Raises:
-        UASError: says what is wrong and what it may come from.
-    """
-    if codes.ndim != 2 or codes.shape[1] != CODEBOOKS:
-        turned = codes.ndim == 2 and codes.shape[0] == CODEBOOKS
-        hint = ": transpose it" if turned else ""
-        raise UASError(f"{name} must be (frames, {CODEBOOKS}), not {tuple(codes.shape)}{hint}")
-    if not np.issubdtype(codes.dtype, np.integer):
-        raise UASError(f"{name} must hold integers, not {codes.dtype}")
-    if codes.size and not (codes.min() >= 0 and codes.max() < size):
-        worst = codes.min() if codes.min() < 0 else codes.max()
-        raise UASError(
-            f"{name} holds id {worst}; its codebooks have 0 .. {size - 1}: "
-            "are the reasoning and reconstruction ids swapped?"
-        )
 
 
 def _between(codes: np.ndarray, first: int, last: int) -> np.ndarray:
