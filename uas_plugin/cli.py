@@ -17,6 +17,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "speaker": ("uas_plugin.codec.speaker_cli:main", "audio -> speaker vectors"),
     "codec": ("uas_plugin.codec.convert:main", "convert a released token decoder"),
     "generate": ("uas_plugin.audiollm.cli:main", "audio and text -> the AudioLLM's answer"),
+    "uniaudio2": ("uas_plugin.audiollm.uniaudio2.cli:main", "every task of UniAudio 2.0"),
     "annotate": ("uas_plugin.annotate.cli:main", "audio, captions -> UAS JSON through a server"),
     "schema": ("uas_plugin.schema.cli:main", "check or show UAS JSON"),
     "qa": ("uas_plugin.qa.cli:main", "annotated cuts -> questions and answers"),
