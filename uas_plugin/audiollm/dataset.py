@@ -30,7 +30,7 @@ START, ANSWER, END, TASK = range(4)
 ARRAYS = ("tokens", "segments", "groups")
 
 
-class _Appender:
+class NpyAppender:
     """An .npy file that grows by appending rows; its header is completed at the end."""
 
     def __init__(self, path: Path, dtype: Any, row: tuple[int, ...] = ()) -> None:
@@ -70,9 +70,9 @@ class GroupWriter:
             for name in ARRAYS
         }
         small = vocabulary_size <= np.iinfo(np.uint16).max
-        self._tokens = _Appender(paths["tokens"], np.uint16 if small else np.uint32)
-        self._segments = _Appender(paths["segments"], np.int64, (4,))
-        self._groups = _Appender(paths["groups"], np.int64)
+        self._tokens = NpyAppender(paths["tokens"], np.uint16 if small else np.uint32)
+        self._segments = NpyAppender(paths["segments"], np.int64, (4,))
+        self._groups = NpyAppender(paths["groups"], np.int64)
         ids = self._stack.enter_context(atomic_path(self.folder / "ids.txt"))
         self._ids = open(ids, "w", encoding="utf-8")  # noqa: SIM115  (closed below)
         self.counts: Counter[str] = Counter()

@@ -264,20 +264,25 @@ class Codec:
         return rows
 
 
-def load_codec(path: str | os.PathLike[str], device: str = "cpu") -> Codec:
+def load_codec(path: str | os.PathLike[str], device: str = "cpu") -> Any:
     """Load a token decoder: a release's folder, our export, or the name of one on a hub.
 
     A release is ``config.yaml`` with ``flow.pt`` and ``hift.pt``, in the folder or its ``decoder``;
-    our export is ``config.json`` with ``model.safetensors``.
+    our export is ``config.json`` with ``model.safetensors``. A `Codec`; of a ReasoningCodec's
+    folder a `ReasoningDecoder` (docs/uniaudio2.md).
 
     Raises:
         UASError: the folder is incomplete or damaged, or its weights do not fit its configuration.
     """
+    from uas_plugin.codec.reasoning import folders
+
     folder = Path(path)
     if not folder.is_dir():
         from uas_plugin.hub import download
 
         folder = download(os.fspath(path), ["*.json", "*.yaml", "*.safetensors", "*.pt"])
+    if folders.is_reasoning_codec(folder):
+        return folders.load_decoder(folder, device)
     found = released.locate(folder)
     if found is not None:
         model, network = released.load_released(found)

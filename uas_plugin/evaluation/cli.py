@@ -27,8 +27,8 @@ def get_parser() -> Parser:
         "`uas evaluate tokenizer --help`:\ncompare tokenizers; "
         "`uas evaluate reconstruction --help`: made audio;\n`uas evaluate NAME --help`, where NAME "
         "is a benchmark: mmau, mmar, mmsu (understanding: all three), questions,\nlibrispeech, "
-        "librispeech_other, aishell1 (recognition: all three), corpus_en, corpus_zh, seedtts_en,\nseedtts_zh (speech: "
-        "both), esc10, esc50, ued.",
+        "librispeech_other, aishell1 (recognition: all three), corpus_en, corpus_zh, "
+        "seedtts_en,\nseedtts_zh (speech: both), esc10, esc50, ued.",
         "uas evaluate --cuts data/mini/test/cuts.jsonl.gz --responses uas.none.jsonl "
         "--control uas.shuffled.jsonl",
     )

@@ -98,17 +98,21 @@ def load_tokenizer(path: str | os.PathLike[str], device: str = "cpu", dtype: Any
             glm-4-voice-tokenizer (``tokenizer/`` within it is found), a full model with its text
             decoder, a folder exported here, an ESPnet experiment, or a codec of transformers
             (EnCodec, DAC, Mimi, X-Codec, ...), of which the same methods return (frames,
-            codebooks), or one codebook where it was saved flattened.
+            codebooks), or one codebook where it was saved flattened; or a ReasoningCodec, whose
+            `encode` gives the ids of both branches of each audio.
         device, dtype: where and in which torch dtype to run (default: float32).
 
     Raises:
         UASError: it is no tokenizer, or is damaged.
     """
+    from uas_plugin.codec.reasoning import folders as reasoning
     from uas_plugin.tokenizer import flatten, released, transformers_codecs
 
     if isinstance(dtype, str):
         dtype = getattr(torch, dtype)
     folder = released.locate(path)
+    if reasoning.is_reasoning_codec(folder):
+        return reasoning.load_encoding(folder, device, dtype)
     if (folder / "config.yaml").exists() and not (folder / "config.json").exists():
         from uas_plugin.tokenizer.build import load_trained
 

@@ -1,0 +1,1 @@
+"""The unified text/audio language model of UniAudio 2.0."""

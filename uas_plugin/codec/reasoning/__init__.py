@@ -1,0 +1,1 @@
+"""ReasoningCodec of UniAudio 2.0: reasoning and reconstruction tokens, flow decoder, SQ-Codec."""

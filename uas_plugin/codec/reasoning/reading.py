@@ -1,0 +1,73 @@
+"""Audio at 24 kHz read window by window, so that a clip of hours is never whole in memory."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+from uas_plugin.codec.reasoning.config import SAMPLING_RATE
+from uas_plugin.data.audio import first_channel, read_samples
+from uas_plugin.errors import UASError
+
+MARGIN = 0.4  # seconds around a window that its resampling sees; whole samples at all usual rates
+
+
+class Clip:
+    """One audio: ``samples`` at 24 kHz, and any stretch of them.
+
+    Args:
+        source: a path, a pair of waveform and rate, or a Lhotse cut (the latter two are in memory).
+
+    Raises:
+        UASError: it cannot be read, or holds no samples.
+    """
+
+    def __init__(self, source: Any, name: str) -> None:
+        self.name, self.path, self.rate = name, None, SAMPLING_RATE
+        self.wave = np.zeros(0, dtype=np.float32)
+        if isinstance(source, (str, os.PathLike)):
+            self.path = os.fspath(source)
+            self.frames, self.rate = _size(self.path, name)
+            self.samples = -(-self.frames * SAMPLING_RATE // self.rate)
+        else:
+            self.wave = first_channel(source, SAMPLING_RATE, name)
+            self.samples = len(self.wave)
+        if not self.samples:
+            raise UASError(f"{name}: the recording holds no samples")
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Samples ``start`` .. ``stop`` (float32) at 24 kHz."""
+        if self.path is None:
+            return self.wave[start:stop]
+        unit = int(MARGIN * SAMPLING_RATE)
+        first = max(0, start // unit - 1) * unit
+        last = (-(-stop // unit) + 1) * unit
+        begin = first * self.rate // SAMPLING_RATE
+        count = min(last * self.rate // SAMPLING_RATE, self.frames) - begin
+        part, rate = read_samples(self.path, begin, count, self.name)
+        wave = first_channel((part.T, rate), SAMPLING_RATE, self.name)
+        return wave[start - first : stop - first]
+
+    def rows(self, rows: np.ndarray) -> np.ndarray:
+        """Samples by number, -1 for silence; numbers rise, or begin again at 0."""
+        real = rows[rows >= 0]
+        first, last = int(real.min()), int(real.max())
+        wave = self.read(first, last + 1)
+        return np.where(rows >= 0, wave[np.clip(rows - first, 0, len(wave) - 1)], 0.0).astype(
+            np.float32
+        )
+
+
+def _size(path: str, name: str) -> tuple[int, int]:
+    """Frames and rate of a file."""
+    import soundfile
+
+    try:
+        info = soundfile.info(path)
+    except (OSError, RuntimeError) as error:
+        if not os.path.exists(path):
+            raise UASError(f"{name}: no such file: {path}") from None
+        raise UASError(f"{name}: cannot be decoded: {error}") from None
+    return info.frames, info.samplerate
