@@ -45,6 +45,7 @@ if RUN.trained_vocoder:
 
 
 include: "workflow/rules/lm.smk"
+include: "workflow/rules/benchmarks.smk"
 include: "workflow/rules/score.smk"
 include: "workflow/rules/report.smk"
 

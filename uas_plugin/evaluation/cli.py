@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from uas_plugin.bin import Parser, make_parser
-from uas_plugin.errors import UASError
+from uas_plugin.errors import UASError, suggest
 
 TASKS = ("uas", "asr", "qa")
 
@@ -25,7 +25,10 @@ def get_parser() -> Parser:
         "each figure: chance, majority\nand, where given, a control such as another clip's audio.\n"
         "`uas evaluate schema --help`: score two files of annotations instead; "
         "`uas evaluate tokenizer --help`:\ncompare tokenizers; "
-        "`uas evaluate reconstruction --help`: made audio.",
+        "`uas evaluate reconstruction --help`: made audio;\n`uas evaluate NAME --help`, where NAME "
+        "is a benchmark: mmau, mmar, mmsu (understanding: all three), questions,\nlibrispeech, librispeech_other, "
+        "aishell1 (recognition: all three), corpus_en, corpus_zh, seedtts_en,\nseedtts_zh (speech: "
+        "both), esc10, esc50, ued.",
         "uas evaluate --cuts data/mini/test/cuts.jsonl.gz --responses uas.none.jsonl "
         "--control uas.shuffled.jsonl",
     )
@@ -222,6 +225,12 @@ def main(argv: Sequence[str]) -> None:
     if argv and argv[0] in below:
         below[argv[0]](argv[1:])
         return
+    if argv and not argv[0].startswith("-"):
+        known = (*NAMES, *SUITES, *OF_TOKENS, *below, "reconstruction")
+        raise UASError(
+            f"there is no benchmark '{argv[0]}'.{suggest(argv[0], known)} "
+            f"Known are {', '.join(known)}"
+        )
     args = get_parser().parse_args(argv)
     from uas_plugin.atomic import write_json
     from uas_plugin.evaluation.tables import number

@@ -14,6 +14,7 @@ from uas_plugin.evaluation.pretrained import (
     pretrained_note,
     pretrained_options,
 )
+from uas_plugin.evaluation.recipe_benchmarks import recipe_tables
 from uas_plugin.evaluation.tables import Cell, Table
 
 Scores = Mapping[str, Any]
@@ -99,8 +100,26 @@ def collect_scores(exp_root: Path) -> list[dict[str, Any]]:
     ]
     if not paths:
         raise UASError(f"no scores below {exp_root}: stage 9 (scoring) makes them")
-    found = [_load(path) for path in paths]
+    found = [_load(path) | {"exp_dir": str(_exp_dir(path))} for path in paths]
     return sorted(found, key=lambda s: (s["corpus"] != "mini", s["corpus"], s["kind"], s["name"]))
+
+
+def _exp_dir(path: Path) -> Path:
+    """``exp/<corpus>`` of its ``score/scores.json`` (an ablation has no benchmarks)."""
+    return path.parent.parent
+
+
+def _benchmarks(scores: Scores) -> list[str]:
+    """The section of the benchmarks that need no foreign data; empty where they have not run."""
+    tables = recipe_tables(Path(scores["exp_dir"]))
+    if not tables:
+        return []
+    lead = (
+        "### Benchmarks\n\nEach asks the exported model through its files, as `uas evaluate` does; "
+        "beside it stand what\nneeds no ears: the same model without the audio, the letter that is "
+        "most often right, and a guess."
+    )
+    return [lead, *(f"#### {table.title}\n\n{markdown_table(table)}" for table in tables)]
 
 
 def _command(scores: Scores, recipe: str, ablations: bool) -> str:
@@ -131,6 +150,7 @@ def render_results(all_scores: Sequence[Scores], recipe_dir: Path) -> str:
             f"### Environments\n\n{environment(scores)}",
             _data(scores),
             *_sections(scores, "###", ablations),
+            *_benchmarks(scores),
             f"### How to reproduce\n\n```sh\n{command}\n```",
         ]
     return "\n\n".join(parts) + "\n"

@@ -70,9 +70,9 @@ STAGES = (
     Stage(
         9,
         "scoring",
-        ("score", "score_schema", "questions", "ablation_score"),
+        ("benchmarks", "score", "score_schema", "questions", "ablation_score"),
         ("{exp}/score/scores.json", "{exp}/score/schema.json", "{exp}/score/questions/info.json"),
-        (1, 4, 8),
+        (1, 3, 4, 7, 8),
     ),
     Stage(10, "report", ("report",), ("{exp}/report/report.html",), (1, 4, 8, 9)),
 )
@@ -87,7 +87,7 @@ _PRETRAINED = {
         ("{exp}/audiollm/decode/test/done", "{exp}/codec/decode/test/metrics.jsonl"),
         (1, 4, 5, 7),
     ),
-    9: replace(STAGES[8], rules=("score", "score_schema", "questions")),
+    9: replace(STAGES[8], rules=("benchmarks", "score", "score_schema", "questions")),
 }
 PRETRAINED_STAGES = tuple(_PRETRAINED.get(stage.number, stage) for stage in STAGES)
 """The stages of a run whose tokenizer is loaded instead of trained."""

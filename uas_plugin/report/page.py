@@ -11,6 +11,7 @@ from uas_plugin.atomic import read_jsonl
 from uas_plugin.errors import UASError
 from uas_plugin.evaluation.layout import ablation_table, run_tables
 from uas_plugin.evaluation.pretrained import is_pretrained, pretrained_note
+from uas_plugin.evaluation.recipe_benchmarks import recipe_tables
 from uas_plugin.evaluation.run_folder import RunFolder
 from uas_plugin.evaluation.schema_scores import score_table
 from uas_plugin.report.config import ReportConfig
@@ -74,6 +75,7 @@ def _results(scores: Scores, exp_dir: Path) -> str:
     path = exp_dir / "score" / "schema.json"
     if path.exists():
         tables.append(score_table(json.loads(path.read_text(encoding="utf-8"))))
+    tables += recipe_tables(exp_dir)
     note = f'<p class="note">{esc(pretrained_note(scores))}</p>' if is_pretrained(scores) else ""
     return note + "".join(result_table(table) for table in tables)
 

@@ -23,6 +23,7 @@ rule score:
         codec=f"{E}/codec/decode/test/metrics.jsonl",
         tokenizer=READ,
         ablations=[f"{E}/ablations/{name}/scores.json" for name in RUN.ablations],
+        benchmarks=f"{E}/evaluate/info.json",
     output:
         f"{E}/score/scores.json",
     log:

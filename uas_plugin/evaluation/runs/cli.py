@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -172,9 +171,8 @@ def run_one(
 ) -> dict[str, Any] | None:
     """Ask and score one benchmark; None where other shards have not finished."""
     from uas_plugin.evaluation.benchmarks import get_benchmark
-    from uas_plugin.evaluation.runs.ask import ask
-    from uas_plugin.evaluation.runs.options import RESPONSES, RunOptions, describe, open_run
-    from uas_plugin.evaluation.runs.score import score_run
+    from uas_plugin.evaluation.runs.options import RunOptions
+    from uas_plugin.evaluation.runs.run import run_model, run_responses
 
     benchmark = get_benchmark(name)
     options = RunOptions(
@@ -187,59 +185,29 @@ def run_one(
     )
     if args.constrained and benchmark.kind != "choice":
         raise UASError(f"{benchmark.title} has no options to choose from: leave out --constrained")
-    listener = _listener(benchmark, model, folder, args)
-    facts = describe(
+    if benchmark.kind == "tts" and not args.judge:
+        raise UASError(
+            f"{benchmark.title} needs a recogniser of speech: name it, as in --judge whisper=FOLDER"
+        )
+    if responses is not None:
+        judge = args.judge if benchmark.kind == "tts" else None
+        return run_responses(benchmark, data, responses, folder, options, judge)
+    return run_model(
         benchmark,
         data,
+        model,
+        folder,
         options,
-        None if model is None else {"name": model.name, **model.provenance()},
-        listener.settings() if listener else _named_judge(benchmark, args),
+        shard=args.shard,
+        num_shards=args.num_shards,
+        batch_size=args.batch_size,
+        listener=_listener(benchmark, folder, args),
     )
-    if responses is not None:
-        facts["responses"] = _given(responses)
-    record = open_run(folder, facts)
-    if model is not None:
-        responses = folder / RESPONSES
-        left = ask(
-            benchmark,
-            data,
-            model,
-            responses,
-            options,
-            shard=args.shard,
-            num_shards=args.num_shards,
-            batch_size=args.batch_size,
-            listener=listener,
-        )
-        if left:
-            logging.info("%s: %d answers are left to other shards", folder, left)
-            return None
-    assert responses is not None
-    return score_run(benchmark, data, responses, folder, options, record)
 
 
-def _given(responses: Path) -> dict[str, Any]:
-    """What is known of responses that were made elsewhere."""
-    from uas_plugin.evaluation.runs.options import hashes
-    from uas_plugin.evaluation.runs.store import response_files
-
-    return {"sha256": hashes(response_files(responses), responses.parent)}
-
-
-def _named_judge(benchmark: Any, args: argparse.Namespace) -> dict[str, Any] | None:
-    """Of given responses to text-to-speech the recogniser is what the user says it was."""
+def _listener(benchmark: Any, folder: Path, args: argparse.Namespace) -> Any:
     if benchmark.kind != "tts":
         return None
-    if not args.judge:
-        raise UASError(f"{benchmark.title}: name the recogniser that heard the speech with --judge")
-    return {"name": args.judge, "as given": True}
-
-
-def _listener(benchmark: Any, model: Any, folder: Path, args: argparse.Namespace) -> Any:
-    if benchmark.kind != "tts" or model is None:
-        return None
-    if not args.judge:
-        raise UASError(f"{benchmark.title} needs a recogniser: --judge whisper=FOLDER, for example")
     from uas_plugin.evaluation.runs.speech import Listener
 
     return Listener(args.judge, folder / "audio", args.device)
