@@ -25,10 +25,10 @@ def get_parser() -> Parser:
         "each figure: chance, majority\nand, where given, a control such as another clip's audio.\n"
         "`uas evaluate schema --help`: score two files of annotations instead; "
         "`uas evaluate tokenizer --help`:\ncompare tokenizers; "
-        "`uas evaluate reconstruction --help`: made audio;\n`uas evaluate NAME --help`, where NAME "
-        "is a benchmark: mmau, mmar, mmsu (understanding: all three), questions,\nlibrispeech, librispeech_other, "
-        "aishell1 (recognition: all three), corpus_en, corpus_zh, seedtts_en,\nseedtts_zh (speech: "
-        "both), esc10, esc50, ued.",
+        "`uas evaluate reconstruction --help`: made audio.\n`uas evaluate NAME --help`, where NAME "
+        "is a benchmark: mmau, mmar, mmsu (understanding: all three),\nquestions, librispeech, "
+        "librispeech_other, aishell1 (recognition: all three), corpus_en, corpus_zh,\nseedtts_en, "
+        "seedtts_zh (speech: both), esc10, esc50, ued.",
         "uas evaluate --cuts data/mini/test/cuts.jsonl.gz --responses uas.none.jsonl "
         "--control uas.shuffled.jsonl",
     )

@@ -111,8 +111,7 @@ def _exp_dir(path: Path) -> Path:
 
 def _benchmarks(scores: Scores) -> list[str]:
     """The section of the benchmarks that need no foreign data; empty where they have not run."""
-    tables = recipe_tables(Path(scores["exp_dir"]))
-    if not tables:
+    if "exp_dir" not in scores or not (tables := recipe_tables(Path(scores["exp_dir"]))):
         return []
     lead = (
         "### Benchmarks\n\nEach asks the exported model through its files, as `uas evaluate` does; "
