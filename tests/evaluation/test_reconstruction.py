@@ -436,6 +436,32 @@ def test_utmos_that_cannot_be_reached_is_told(tmp_path):
         mos.predictor(f"utmos={tmp_path}").model  # noqa: B018
 
 
+def test_ratios_and_frechet_distance_of_known_noise(made, tmp_path):
+    """Asked for by name. The systems' noise has a known ratio; FLAC at the same rate is exact."""
+    report = evaluate(made, tmp_path / "known", "--metrics", "snr,si_sdr,fad")
+    for metric in ("snr", "si_sdr"):
+        found = figures(report, metric)
+        assert found["same"] == found[clips.TRUTH] == 120.0
+        for name, decibel in WORSE.items():
+            assert found[name] == pytest.approx(decibel, abs=1.0), (metric, name)
+    distance = figures(report, "fad")
+    assert distance["same"] == pytest.approx(0, abs=1e-3)
+    assert distance["same"] < distance["clean"] < distance["noisy"] < distance["noisier"]
+    table = (tmp_path / "known" / "reconstruction.md").read_text(encoding="utf-8")
+    assert "FAD (mel)" in table and "SI-SDR dB" in table
+    assert report["judges"]["fad"][0]["name"] == "mel"
+
+
+def test_metrics_that_need_a_judge_say_so():
+    with pytest.raises(UASError, match="--embedding clap=FOLDER"):
+        compare.judges(compare.Choices(metrics=("clap",)))
+    with pytest.raises(UASError, match="download laion/clap-htsat-unfused"):
+        compare.judges(compare.Choices(embedding="clap=no/such/folder"))
+    with pytest.raises(UASError, match="versa=FILE.yaml"):
+        compare.judges(compare.Choices(metrics=("versa",)))
+    assert not set(compare.Choices().wanted()) & set(compare.ON_REQUEST)
+
+
 # --- parts ---------------------------------------------------------------------------------------
 
 

@@ -204,7 +204,7 @@ def clap(tmp_path_factory) -> Path:
     config = ClapConfig(audio_config=audio, text_config=text, projection_dim=10)
     ClapModel(config).save_pretrained(folder)
     ClapFeatureExtractor(
-        feature_size=16, sampling_rate=RATE, hop_length=160, fft_window_size=512,
+        feature_size=16, sampling_rate=RATE, hop_length=640, fft_window_size=1024,
         frequency_max=8000, truncation="rand_trunc", padding="repeatpad",
     ).save_pretrained(folder)  # fmt: skip
     return folder
