@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from espnet2.main_funcs.average_nbest_models import average_nbest_models
+from espnet2.schedulers.abs_scheduler import AbsBatchStepScheduler
 from espnet2.torch_utils.device_funcs import to_device
 from espnet2.torch_utils.recursive_op import recursive_average
 from espnet2.torch_utils.set_all_random_seed import set_all_random_seed
@@ -109,6 +110,8 @@ class UASDeepSpeedTrainer(Trainer):
                 "use_deepspeed is for trainings with one optimiser that torchrun starts: "
                 "torchrun --nproc_per_node N -m ... --multiprocessing_distributed false"
             )
+        if not isinstance(schedulers[0], (AbsBatchStepScheduler, type(None))):
+            raise UASError("use_deepspeed needs a schedule by steps: of epochs it knows nothing")
         options, output = trainer_options, Path(trainer_options.output_dir)
         engine = cls._engine(model, optimizers[0], schedulers[0], options)
         reporter = Reporter()
