@@ -138,8 +138,10 @@ def load_audiollm(
     dtype: Any = None,
     *,
     tokenizer: str | os.PathLike[str] | None = None,
-) -> AudioLLMGenerator:
-    """Load an exported AudioLLM (``bin.audiollm_export``).
+) -> Any:
+    """Load an exported AudioLLM (``bin.audiollm_export``): an `AudioLLMGenerator`.
+
+    Of a folder of UniAudio 2.0's LM, a `UnifiedLM` (docs/uniaudio2.md), whose requests are tasks.
 
     Args:
         path_or_hub_id: folder, or a repository of the Hugging Face hub.
@@ -151,6 +153,10 @@ def load_audiollm(
     """
     from transformers import AutoModelForCausalLM
 
+    from uas_plugin.audiollm.uniaudio2.api import is_unified_lm, load_unified_lm
+
+    if is_unified_lm(Path(path_or_hub_id)):
+        return load_unified_lm(path_or_hub_id, device, dtype)
     folder = _local_folder(path_or_hub_id)
     vocabulary = Vocabulary.load(folder)
     text = TextTokenizer(folder)
