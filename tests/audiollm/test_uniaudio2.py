@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import uas_plugin
 from uas_plugin.audiollm.uniaudio2.api import UnifiedLM, load_unified_lm
 from uas_plugin.audiollm.uniaudio2.config import (
     SpecialIds,
@@ -239,7 +240,7 @@ def test_rows_that_end_in_some_codebooks_only():
 
 def test_folder_and_release_give_the_same_model(lm, text_folder, tmp_path):
     lm.save_pretrained(tmp_path / "ours", text_folder)
-    ours = load_unified_lm(tmp_path / "ours")
+    ours = uas_plugin.load_audiollm(tmp_path / "ours")
     assert ours.ids == IDS and ours.model.config == SIZES
     item = Item(audio=audio(5))
     assert ours.generate("ASR", item, prompt="p", steps=12) == lm.generate(

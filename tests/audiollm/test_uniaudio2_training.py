@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -19,7 +21,9 @@ from uas_plugin.audiollm.uniaudio2.data import (
 from uas_plugin.audiollm.uniaudio2.items import Item, fields_of
 from uas_plugin.audiollm.uniaudio2.model import UniAudio2, audio_targets
 from uas_plugin.audiollm.uniaudio2.packing import Packer
+from uas_plugin.audiollm.uniaudio2.prepare import Clip, SequenceMaker
 from uas_plugin.audiollm.uniaudio2.tasks import get_task
+from uas_plugin.audiollm.uniaudio2.text import TextIds
 from uas_plugin.audiollm.uniaudio2.training import STAGES, UniAudio2Training, get_stage
 from uas_plugin.codec.reasoning.branches import BranchIds
 from uas_plugin.errors import UASError
@@ -205,3 +209,43 @@ def test_auditory_sentence_errors():
     assert [len(p.reconstruction) for p in pieces] == [10, 10]
     with pytest.raises(UASError, match="even number"):
         cut_pieces(clip(25, 0), 3)
+
+
+def test_sequences_of_cuts(text_folder):
+    """Every task that a cut has the fields for, and demonstrations from earlier cuts."""
+    maker = SequenceMaker(
+        PACKER,
+        TextIds(text_folder, IDS),
+        ["ASR", "TTS", "sound_classification", "semantic_copy", "text_only"],
+        max_frames=120,
+        shown=2,
+    )
+    clips = [Clip("speech", clip(5, 0), text="hello")]
+    clips += [Clip(f"sound{i}", clip(5, i), labels={"sound": "dog"}) for i in range(12)]
+    made = list(maker.sequences(clips))
+    counts = Counter(name for name, _ in made)
+    wanted = {"ASR": 1, "TTS": 1, "text_only": 1, "semantic_copy": 13, "sound_classification": 12}
+    assert counts == wanted
+    assert maker.left_out["ASR: no text"] == 12
+    shown = [
+        sum(s.field == "text_seq" for s in packed.segments) - 1
+        for name, packed in made
+        if name == "sound_classification"
+    ]
+    assert set(shown) == {0, 1, 2}
+    for name, packed in made:  # the loss is on the request's own answer only
+        assert sum(s.is_target for s in packed.segments) == len(get_task(name).targets)
+    with pytest.raises(UASError, match="speech_denoise needs pairs"):
+        SequenceMaker(PACKER, TextIds(text_folder, IDS), ["speech_denoise"], max_frames=9)
+
+
+@pytest.fixture(scope="module")
+def text_folder(tmp_path_factory):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    letters = "abcdefghijklmnopqrstuvwxyz -"
+    made = Tokenizer(models.WordLevel({c: i for i, c in enumerate(letters)}, unk_token="-"))
+    made.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    folder = tmp_path_factory.mktemp("text")
+    made.save(str(folder / "tokenizer.json"))
+    return folder

@@ -28,6 +28,7 @@ from uas_plugin.audiollm.vocabulary import Vocabulary
 from uas_plugin.data.hf_text import HF_NAME
 from uas_plugin.data.text import MODEL_NAME, TextStream, TextTokenizer, load_text_tokenizer
 from uas_plugin.errors import UASError
+from uas_plugin.hub import download
 
 FILES = ("config.json", "model.safetensors", "vocab.json")
 TEXT_FILES = (MODEL_NAME, HF_NAME)  # one of them
@@ -222,6 +223,7 @@ class AudioLLMGenerator:
         conversations: Sequence[Sequence[Message]],
         choices: Sequence[Sequence[str]],
         *,
+        whole: bool = False,
         batch_size: int = 32,
         track: Callable[[Iterable[Any]], Iterable[Any]] | None = None,
     ) -> list[list[float]]:
@@ -229,13 +231,15 @@ class AudioLLMGenerator:
 
         Returns:
             Mean log-probability (nats) of a choice's pieces, so that longer texts are not worth
-            less; what ends an answer is not counted.
+            less, and what ends an answer is not counted: for models that were not shown how to
+            answer. ``whole``: log-probability that just this is answered, its end included.
 
         Raises:
             UASError: a message is wrong, a choice is empty, or both are too long together.
         """
         prompts = [self.encode(messages) for messages in conversations]
-        texts = [[self.text.encode(choice) for choice in wanted] for wanted in choices]
+        ends = [self.vocabulary.im_end] if whole else []
+        texts = [[self.text.encode(c) + ends for c in wanted] for wanted in choices]
         if len(texts) != len(prompts):
             raise UASError(f"{len(prompts)} conversations, but choices for {len(texts)}")
         for prompt, wanted in zip(prompts, texts):
@@ -251,6 +255,7 @@ class AudioLLMGenerator:
                 [texts[i] for i in chunk],
                 pad=self.vocabulary.pad,
                 hear=self._hear,
+                mean=not whole,
             )
             scores.update(zip(chunk, found))
         return [scores[i] for i in range(len(prompts))]
@@ -334,8 +339,11 @@ def load_audiollm(
     dtype: Any = None,
     *,
     tokenizer: str | os.PathLike[str] | None = None,
-) -> AudioLLMGenerator:
+) -> Any:
     """Load an exported AudioLLM (``bin.audiollm_export``), of either kind of audio input.
+
+    It is an `AudioLLMGenerator`; of a folder of UniAudio 2.0's LM, a `UnifiedLM`, whose requests
+    are tasks (docs/uniaudio2.md).
 
     Args:
         path_or_hub_id: folder, or a repository of the Hugging Face hub.
@@ -347,6 +355,10 @@ def load_audiollm(
     """
     from transformers import AutoModelForCausalLM
 
+    from uas_plugin.audiollm.uniaudio2.api import is_unified_lm, load_unified_lm
+
+    if is_unified_lm(Path(path_or_hub_id)):
+        return load_unified_lm(path_or_hub_id, device, dtype)
     folder = _local_folder(path_or_hub_id)
     vocabulary = Vocabulary.load(folder)
     text = load_text_tokenizer(folder)
@@ -376,21 +388,7 @@ def load_audiollm(
 def _local_folder(path_or_hub_id: str | os.PathLike[str]) -> Path:
     folder = Path(path_or_hub_id)
     if not folder.is_dir():
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HFValidationError
-
-        try:
-            folder = Path(
-                snapshot_download(
-                    str(path_or_hub_id),
-                    allow_patterns=[*FILES, *TEXT_FILES, f"{AUDIO_FOLDER}/*"],
-                )
-            )
-        except (HFValidationError, OSError) as error:
-            raise UASError(
-                f"AudioLLM {path_or_hub_id} is neither a folder nor a hub id "
-                f"that can be had: {error}"
-            ) from None
+        folder = download(str(path_or_hub_id), [*FILES, *TEXT_FILES, f"{AUDIO_FOLDER}/*"])
     for name in FILES:
         if not (folder / name).exists():
             raise UASError(f"{folder} has no {name}: the AudioLLM export makes it")

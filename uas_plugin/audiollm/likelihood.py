@@ -26,8 +26,9 @@ def choice_log_probabilities(
     *,
     pad: int,
     hear: Hear | None = None,
+    mean: bool = True,
 ) -> list[list[float]]:
-    """Mean log-probability (nats a token) of each choice behind its prompt.
+    """Log-probability (nats) of each choice behind its prompt: mean over its tokens, or the sum.
 
     One row a prompt: the choices stand behind it, and see it and themselves only, each at the
     positions that it would have alone (as in training, ``packing.py``).
@@ -57,8 +58,9 @@ def choice_log_probabilities(
     logp = logits.log_softmax(dim=-1).gather(1, tokens[scored][:, None])[:, 0].double()
     count = int(owner.max()) + 1
     total = logp.new_zeros(count).index_add(0, owner[scored], logp)
-    means = (total / torch.bincount(owner[scored], minlength=count)).tolist()
-    return _split(means, [len(wanted) for wanted in choices])
+    if mean:
+        total = total / torch.bincount(owner[scored], minlength=count)
+    return _split(total.tolist(), [len(wanted) for wanted in choices])
 
 
 def _rows(

@@ -70,7 +70,7 @@ def test_a_clip_is_tokenized_once(audiollm_folder, ask):
     model = load_model(f"audiollm:{audiollm_folder}")
     items = ask(10)  # about five clips
     model.respond(items)
-    assert model._tokens.cache_info().misses == 5
+    assert model._audio.cache_info().misses == 5
 
 
 def test_ranking_is_by_probability(llm, ask):

@@ -33,7 +33,7 @@ from uas_plugin.audiollm.uniaudio2.packing import Packed, Packer
 from uas_plugin.audiollm.uniaudio2.released import load_model, load_release
 from uas_plugin.audiollm.uniaudio2.tasks import Task, choose_prompt, get_task
 from uas_plugin.audiollm.uniaudio2.text import HF_NAME, TextIds
-from uas_plugin.checkpoint import load_weights
+from uas_plugin.checkpoint import load_experiment, load_weights
 from uas_plugin.codec.reasoning.branches import BranchIds
 from uas_plugin.data.text import MODEL_NAME
 from uas_plugin.errors import UASError
@@ -41,6 +41,7 @@ from uas_plugin.errors import UASError
 MODEL_TYPE, CONFIG, WEIGHTS = "uas_uniaudio2", "config.json", "model.safetensors"
 RELEASE_CONFIG = "llm_config.yaml"
 TEXT_FILES = (HF_NAME, MODEL_NAME)
+TRAINED = "training_model.model."  # attributes of the ESPnet wrapper
 
 
 class UnifiedLM:
@@ -246,6 +247,20 @@ def load_unified_lm(
     text = TextIds(Path(text_tokenizer) if text_tokenizer else folder, ids)
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     return UnifiedLM(model.to(device=device, dtype=dtype), ids, text)
+
+
+def export(exp_dir: Path, text_folder: Path, folder: Path) -> None:
+    """Write a finished training as one of our folders.
+
+    Raises:
+        UASError: it is not finished, or its weights do not fit its configuration.
+    """
+    options, state = load_experiment(exp_dir)
+    conf = options["model_conf"]
+    ids = ids_of_dict(conf.get("special", {}))
+    weights = {name.removeprefix(TRAINED): value for name, value in state.items()}
+    model = load_model(lm_config(conf.get("lm", {})), weights, str(exp_dir))
+    UnifiedLM(model, ids, TextIds(text_folder, ids)).save_pretrained(folder, text_folder)
 
 
 def _load_release(

@@ -25,7 +25,8 @@ class Clip:
     """
 
     def __init__(self, source: Any, name: str) -> None:
-        self.name, self.path, self.rate = name, None, SAMPLING_RATE
+        self.name, self.rate = name, SAMPLING_RATE
+        self.path: str | None = None
         self.wave = np.zeros(0, dtype=np.float32)
         if isinstance(source, (str, os.PathLike)):
             self.path = os.fspath(source)

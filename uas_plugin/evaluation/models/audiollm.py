@@ -15,7 +15,7 @@ from uas_plugin.evaluation.models.base import Message, ModelOptions, Query
 from uas_plugin.evaluation.models.causal import allowed_room, equal, sampling_facts, split
 from uas_plugin.evaluation.models.checkpoints import checkpoint_facts, model_folder
 from uas_plugin.evaluation.models.content import named, part_wave, parts_of, text_messages
-from uas_plugin.evaluation.models.likelihood import best_choice, continuation_log_probs, pad_left
+from uas_plugin.evaluation.models.likelihood import best_choice
 
 _KEPT = 256  # clips whose tokens are kept: questions about one clip come one after the other
 
@@ -45,7 +45,7 @@ class AudioLLMModel:
             )
         self.llm, self.options, self.deaf = llm, options, deaf
         self._name, self._facts = name, dict(facts)
-        self._tokens = functools.lru_cache(maxsize=_KEPT)(self._hear)
+        self._audio = functools.lru_cache(maxsize=_KEPT)(self._hear)
 
     @property
     def name(self) -> str:
@@ -85,7 +85,7 @@ class AudioLLMModel:
                     batch, [asked[place] for place in places], own, choices=choices
                 )
             else:
-                found = self._rank(batch, own)
+                found = self._rank(batch, [asked[place] for place in places])
             for place, answer in zip(places, found, strict=True):
                 answers[place] = answer
         return answers
@@ -131,7 +131,7 @@ class AudioLLMModel:
         return codec
 
     def _messages(self, query: Query) -> Sequence[Message]:
-        """The messages with their audio as tokens, or without it."""
+        """The messages with their audio as the model takes it, or without it."""
         if self.deaf:
             return text_messages(query)
         return [
@@ -143,16 +143,17 @@ class AudioLLMModel:
         if part["type"] != "audio":
             return part
         place = (str(part["path"]), part.get("start"), part.get("duration"))
-        return {"type": "audio", "tokens": _of_item(query, lambda: self._tokens(*place))}
+        return _of_item(query, lambda: self._audio(*place))
 
-    def _hear(self, path: str, start: float | None, duration: float | None) -> np.ndarray:
+    def _hear(self, path: str, start: float | None, duration: float | None) -> Mapping[str, Any]:
+        """A clip as a part of a message: its tokens, or its wave where the model hears that."""
         part: dict[str, Any] = {"type": "audio", "path": path}
         if start or duration is not None:
             rate = self.llm.vocabulary.sampling_rate
             wave = part_wave({"path": path, "start": start, "duration": duration}, rate)
             part = {"type": "audio", "audio": (wave, rate)}
         (message,) = self.llm.with_tokens([{"role": "user", "content": [part]}])
-        return message["content"][0]["tokens"]
+        return message["content"][0]
 
     def _generate(
         self, batch: Sequence[Query], asked: Sequence[Any], prompts: Sequence[Any], **choose: Any
@@ -198,34 +199,14 @@ class AudioLLMModel:
             "do_sample": True, "temperature": self.options.temperature, "top_p": self.options.top_p
         }  # fmt: skip
 
-    def _rank(self, batch: Sequence[Query], prompts: Sequence[Sequence[int]]) -> list[str]:
-        rows = [
-            (prompt, choice) for query, prompt in zip(batch, prompts) for choice in query.choices
-        ]
-        # Like lengths stand together, so that little is padded.
-        order = sorted(range(len(rows)), key=lambda row: len(rows[row][0]))
-        scores = [0.0] * len(rows)
-        for at in range(0, len(order), self.options.batch_size):
-            part = order[at : at + self.options.batch_size]
-            for row, score in zip(part, self._scores([rows[row] for row in part]), strict=True):
-                scores[row] = score
-        answers, at = [], 0
-        for query in batch:
-            own = scores[at : at + len(query.choices)]
-            answers.append(best_choice(own, query.choices))
-            at += len(query.choices)
-        return answers
-
-    def _scores(self, rows: Sequence[tuple[Sequence[int], str]]) -> list[float]:
-        vocabulary, device = self.llm.vocabulary, self.llm.lm.device
-        padded = pad_left([prompt for prompt, _ in rows], vocabulary.pad)
-        return continuation_log_probs(
-            self.llm.lm,
-            {name: value.to(device) for name, value in padded.items()},
-            [self.llm.text.encode(choice) for _, choice in rows],
-            ends=[vocabulary.im_end],
-            pad=vocabulary.pad,
+    def _rank(self, batch: Sequence[Query], asked: Sequence[Any]) -> list[str]:
+        scores = self.llm.score_choices(
+            asked,
+            [query.choices for query in batch],
+            whole=True,
+            batch_size=self.options.batch_size,
         )
+        return [best_choice(own, query.choices) for own, query in zip(scores, batch, strict=True)]
 
 
 def codec_facts(path: str) -> dict[str, Any]:
