@@ -51,6 +51,15 @@ def test_order_and_batches_do_not_matter(tiny, made):
     assert together[2] == pytest.approx([expected], abs=1e-4)
 
 
+def test_a_whole_answer_is_the_sum_with_its_end(tiny, made):
+    llm = AudioLLMGenerator(tiny.lm, made.vocabulary, made.text)
+    chat, choices = qa_messages([1, 2], "Which?", ["siren", "rain"]), ["siren", "rain"]
+    (found,) = llm.score_choices([chat], [choices], whole=True)
+    for score, choice in zip(found, choices, strict=True):
+        ids = [*made.text.encode(choice), made.vocabulary.im_end]
+        assert score == pytest.approx(len(ids) * alone(llm.lm, llm.encode(chat), ids), abs=1e-4)
+
+
 def test_what_cannot_be_scored_is_named(tiny, made):
     llm = AudioLLMGenerator(tiny.lm, made.vocabulary, made.text)
     chat = qa_messages([1], "Which?", ["a", "b"])

@@ -51,6 +51,33 @@ def test_the_audiollm_is_asked_as_its_own_api_is(llm, audiollm_folder, ask):
     assert llm.respond(items) == wanted and len(set(wanted)) > 1
 
 
+def test_one_with_continuous_input_hears_waves(audiollm_folder, tmp_path, ask):
+    """Questions about other clips have other likelihoods, and ranking works as with tokens."""
+    from uas_plugin.audiollm.audio_input import AUDIO_FOLDER, AudioInput
+
+    folder = tmp_path / "continuous"
+    shutil.copytree(audiollm_folder, folder)
+    shutil.rmtree(folder / "tokenizer")
+    torch.manual_seed(0)
+    encoder = {
+        "num_mel_bins": 16, "d_model": 16, "encoder_layers": 1, "encoder_attention_heads": 2,
+        "encoder_ffn_dim": 32, "downsample_hidden_size": 4, "output_dim": 12,
+    }  # fmt: skip
+    AudioInput(encoder, width=32).save(folder / AUDIO_FOLDER)
+    model = load_model(f"audiollm:{folder}", ModelOptions(batch_size=3))
+    items = ask(5, constrained=True)
+    chosen = model.respond(items)
+    assert chosen == [model.respond([query])[0] for query in items]
+    scores = model.llm.score_choices(
+        [model._messages(query) for query in items], [items[0].choices] * len(items), whole=True
+    )
+    assert len({round(row[0], 5) for row in scores}) == len(items)
+    assert all(model.respond(ask(5)))
+    part = {"type": "audio", "path": items[0].messages[0]["content"][0]["path"], "duration": 0.3}
+    wave, rate = model._heard(items[0], part)["audio"]
+    assert len(wave) == round(0.3 * rate)
+
+
 def test_parts_of_a_file_are_heard(llm, ask, clips):
     import soundfile
 
