@@ -195,6 +195,18 @@ def test_validation_has_one_item_a_task(made):
         assert data.task(prefix) == 0
 
 
+def test_validation_leaves_out_what_is_not_learned(made):
+    data = GroupDataset(made.lm / "dev")
+    mixture = {"asr": 2.0, "qa": 0.5, "uas": 0.0}
+    units = packing.plan_valid(data, row_tokens=256, mixture=mixture)
+    shown = {TASKS[data.task(item) - 1] for _, *items in units for item in items}
+    assert shown == {"asr", "qa"}
+    every = packing.plan_valid(data, row_tokens=256)
+    assert {TASKS[data.task(i) - 1] for _, *items in every for i in items} == set(TASKS)
+    with pytest.raises(UASError, match="no item of the tasks"):
+        packing.plan_valid(data, row_tokens=256, mixture={})
+
+
 def test_answer_noise_touches_the_inputs_of_answers_only(data, made):
     _, rows = rows_of(data)
     clean = packing.collate(data, rows[:8], pad=made.vocabulary.pad)

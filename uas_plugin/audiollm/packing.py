@@ -117,14 +117,28 @@ def plan_epoch(
     return units
 
 
-def plan_valid(data: GroupDataset, *, row_tokens: int) -> list[Unit]:
-    """Every group in order with the first item of each of its tasks."""
+def plan_valid(
+    data: GroupDataset, *, row_tokens: int, mixture: Mapping[str, float] | None = None
+) -> list[Unit]:
+    """Every group in order with the first item of each of its tasks.
+
+    Args:
+        mixture: tasks without weight in it are left out (default: none is). On what a model does
+            not learn its loss rises with training, and the best epoch would be the first.
+
+    Raises:
+        UASError: unknown task, negative weight, or no item that is left.
+    """
+    weights = check_mixture(dict.fromkeys(TASKS, 1.0) if mixture is None else mixture)
+    learned = {number for number, task in enumerate(TASKS, start=1) if weights[task] > 0}
     units = []
     for prefix, *items in data:
-        first = {data.task(item): item for item in reversed(items)}
+        first = {data.task(item): item for item in reversed(items) if data.task(item) in learned}
         unit = _fitting(data, prefix, [first[task] for task in sorted(first)], row_tokens)
         if len(unit) > 1:
             units.append(unit)
+    if not units:
+        raise UASError(f"{data.folder}: no item of the tasks in lm.batch.mixture")
     return units
 
 

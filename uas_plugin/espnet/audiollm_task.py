@@ -233,7 +233,7 @@ class AudioLLMTask(UASTask):
                 epoch=epoch,
             )
         else:
-            units = plan_valid(data, row_tokens=conf["row_tokens"])
+            units = plan_valid(data, row_tokens=conf["row_tokens"], mixture=conf["mixture"])
         rank, world = rank_and_world() if train else (0, 1)
         rows = list(pack(data, units, row_tokens=conf["row_tokens"]))
         shared = share_rows(rows, conf["rows"], rank=rank, world=world)
