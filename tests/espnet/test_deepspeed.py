@@ -50,7 +50,13 @@ def test_two_processes_stop_and_go_on(data, run_module, tmp_path, monkeypatch): 
     monkeypatch.setenv("DS_ACCELERATOR", "cpu")
     sharding = tmp_path / "ds.json"
     sharding.write_text(json.dumps({"zero_optimization": {"stage": 2}}))
-    changes = {"grad_clip": 1.0, "model_conf": {**CONFIG["model_conf"], "stage": "alignment"}}
+    # Adam makes much of gradients that are all but zero; here, rounding must stay rounding.
+    changes = {
+        "grad_clip": 1.0,
+        "optim": "sgd",
+        "optim_conf": {"lr": 0.1, "momentum": 0.9},
+        "model_conf": {**CONFIG["model_conf"], "stage": "alignment"},
+    }
 
     def train(name, epochs, *more):
         (tmp_path / name).mkdir(exist_ok=True)
@@ -63,9 +69,10 @@ def test_two_processes_stop_and_go_on(data, run_module, tmp_path, monkeypatch): 
         return weights(tmp_path / name)
 
     own = ("--use_deepspeed", "true", "--deepspeed_config", str(sharding))
-    train("ds", 1, *own)
-    assert sorted(os.listdir(tmp_path / "ds" / "exp" / "deepspeed")) == ["epoch1", "latest"]
+    first, kept = train("ds", 1, *own), tmp_path / "ds" / "exp" / "deepspeed"
+    assert {"epoch1", "latest"} <= set(os.listdir(kept))
     sharded, plain = train("ds", 2, *own), train("ddp", 2)
-    assert os.listdir(tmp_path / "ds" / "exp" / "deepspeed" / "epoch2")
+    assert "epoch1" not in os.listdir(kept) and os.listdir(kept / "epoch2")
+    assert any(not torch.equal(first[name], value) for name, value in sharded.items())
     for name, value in plain.items():
         torch.testing.assert_close(sharded[name], value, rtol=1e-4, atol=1e-5)

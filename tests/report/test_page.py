@@ -7,13 +7,14 @@ import shutil
 import numpy as np
 import pytest
 
+from uas_plugin.atomic import write_json, write_jsonl
 from uas_plugin.bin.report import main
 from uas_plugin.cli import main as uas
 from uas_plugin.errors import UASError
 from uas_plugin.evaluation.run_folder import RunFolder
 from uas_plugin.evaluation.tables import Cell, Table
 from uas_plugin.report.config import ReportConfig
-from uas_plugin.report.curves import read_scalars
+from uas_plugin.report.curves import read_scalars, training_curves
 from uas_plugin.report.examples import choose
 from uas_plugin.report.html import esc, plain_table, result_table
 from uas_plugin.report.page import build_report
@@ -109,6 +110,33 @@ def test_curves_keep_the_later_value_of_a_step_logged_twice(tmp_path):
     scalars = read_scalars(tmp_path)
     assert scalars == {"loss": {"train": [(1, 3.0), (2, 2.0)]}}
     assert read_scalars(tmp_path / "nowhere") == {}
+
+
+def test_a_figure_that_no_step_has_is_left_out(tmp_path):
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(tmp_path / "tensorboard" / "valid")) as writer:
+        for step, (loss, other) in enumerate([(3.0, float("nan")), (2.0, float("nan"))], 1):
+            writer.add_scalar("loss", loss, step)
+            writer.add_scalar("loss_speech_chat", other, step)
+    assert list(read_scalars(tmp_path)) == ["loss"]
+
+
+def test_rewards_are_drawn_where_there_are_some(tmp_path):
+    assert training_curves(tmp_path) == ""
+    folder = tmp_path / "audiollm" / "grpo"
+    rows = [
+        {"step": n, "reward": 0.1 * n, "kl": 0.01, "tokens": 9.0, "dev_reward": 0.2 * n}
+        if n == 2
+        else {"step": n, "reward": 0.1 * n, "kl": 0.01, "tokens": 9.0}
+        for n in (1, 2, 3)
+    ]
+    write_jsonl(folder / "grpo.jsonl", rows)
+    write_json(folder / "grpo.json", {"dev_before": 0.25, "dev_after": 0.75})
+    text = training_curves(tmp_path)
+    assert "learning from rewards" in text and "0.250 before, 0.750 after" in text
+    assert text.count("<figure") == 3
+    assert "valid: 0.75 at 3" in text and "train: 0.3 at 3" in text
 
 
 def test_tables_of_the_page():
