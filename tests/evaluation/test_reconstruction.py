@@ -19,9 +19,10 @@ from uas_plugin.data.synth.espeak import RATE as SPOKEN_RATE
 from uas_plugin.data.synth.espeak import Utterance, speak
 from uas_plugin.errors import UASError
 from uas_plugin.evaluation import cli
-from uas_plugin.evaluation.reconstruction import asr, clips, compare, mos, rows, signals
+from uas_plugin.evaluation.judges import asr, mos, signals
+from uas_plugin.evaluation.judges.measure import Item, Measure, Sound, same_length
+from uas_plugin.evaluation.reconstruction import clips, compare, rows
 from uas_plugin.evaluation.reconstruction.cache import Runner
-from uas_plugin.evaluation.reconstruction.measure import Item, Sound, same_length
 from uas_plugin.metrics.pitch import PitchErrors
 
 RATE = 16000
@@ -196,8 +197,6 @@ def test_files_say_what_was_done(measured, pitched, made):
 
 
 def test_a_killed_run_continues(made, tmp_path, monkeypatch, measured):
-    from uas_plugin.evaluation.reconstruction import cache
-
     calls: list[str] = []
     original = signals.MelDistance.measure
 
@@ -207,7 +206,7 @@ def test_a_killed_run_continues(made, tmp_path, monkeypatch, measured):
             raise KeyboardInterrupt
         return original(self, items)
 
-    monkeypatch.setattr(cache, "CHUNK", 2)
+    monkeypatch.setattr(Measure, "chunk", 2)
     monkeypatch.setattr(signals.MelDistance, "measure", dies)
     arguments = ("--metrics", "mel")
     with pytest.raises(KeyboardInterrupt):
@@ -228,9 +227,7 @@ def test_a_killed_run_continues(made, tmp_path, monkeypatch, measured):
 
 
 def test_workers_give_the_same(made, tmp_path, monkeypatch, measured):
-    from uas_plugin.evaluation.reconstruction import cache
-
-    monkeypatch.setattr(cache, "CHUNK", 3)
+    monkeypatch.setattr(Measure, "chunk", 3)
     systems = {"noisy": made["systems"]["noisy"]}
     report = evaluate(made, tmp_path, "--metrics", "stft", "--num_workers", 2, systems=systems)
     assert figures(report, "stft")["noisy"] == figures(measured[0], "stft")["noisy"]
@@ -437,6 +434,32 @@ def test_a_missing_package_names_the_extra(monkeypatch):
 def test_utmos_that_cannot_be_reached_is_told(tmp_path):
     with pytest.raises(UASError, match="utmos: .* cannot be loaded"):
         mos.predictor(f"utmos={tmp_path}").model  # noqa: B018
+
+
+def test_ratios_and_frechet_distance_of_known_noise(made, tmp_path):
+    """Asked for by name. The systems' noise has a known ratio; FLAC at the same rate is exact."""
+    report = evaluate(made, tmp_path / "known", "--metrics", "snr,si_sdr,fad")
+    for metric in ("snr", "si_sdr"):
+        found = figures(report, metric)
+        assert found["same"] == found[clips.TRUTH] == 120.0
+        for name, decibel in WORSE.items():
+            assert found[name] == pytest.approx(decibel, abs=1.0), (metric, name)
+    distance = figures(report, "fad")
+    assert distance["same"] == pytest.approx(0, abs=1e-3)
+    assert distance["same"] < distance["clean"] < distance["noisy"] < distance["noisier"]
+    table = (tmp_path / "known" / "reconstruction.md").read_text(encoding="utf-8")
+    assert "FAD (mel)" in table and "SI-SDR dB" in table
+    assert report["judges"]["fad"][0]["name"] == "mel"
+
+
+def test_metrics_that_need_a_judge_say_so():
+    with pytest.raises(UASError, match="--embedding clap=FOLDER"):
+        compare.judges(compare.Choices(metrics=("clap",)))
+    with pytest.raises(UASError, match="download laion/clap-htsat-unfused"):
+        compare.judges(compare.Choices(embedding="clap=no/such/folder"))
+    with pytest.raises(UASError, match="versa=FILE.yaml"):
+        compare.judges(compare.Choices(metrics=("versa",)))
+    assert not set(compare.Choices().wanted()) & set(compare.ON_REQUEST)
 
 
 # --- parts ---------------------------------------------------------------------------------------

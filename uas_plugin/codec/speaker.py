@@ -1,9 +1,10 @@
 """Speaker vectors of audio, by extractors with a name; the token decoder takes them as condition.
 
 ``campplus``: CAM++ (arXiv 2303.00332), 192 numbers, the extractor of the released decoders; the
-user gives its ONNX file. ``resemblyzer``: GE2E (arXiv 1710.10467), 256 numbers; its package carries
-the weights. A decoder takes vectors of the extractor that it was trained with. Shapes: `S` samples
-at 16 kHz, `D` numbers of a vector.
+user gives its ONNX file. ``wavlm``: WavLM with an x-vector head for speaker verification (arXiv
+2110.13900), a folder of transformers. ``resemblyzer``: GE2E (arXiv 1710.10467), 256 numbers; its
+package carries the weights. A decoder takes vectors of the extractor that it was trained with.
+Shapes: `S` samples at 16 kHz, `D` numbers of a vector.
 """
 
 from __future__ import annotations
@@ -149,6 +150,51 @@ class Resemblyzer:
         return self.encoder.embed_utterance(voiced if len(voiced) else wav).astype(np.float32)
 
 
+class WavLM:
+    """WavLM for speaker verification, as ``WavLMForXVector`` of transformers; vectors of length 1.
+
+    SEED-TTS-eval judges with a WavLM-large whose verification head is in the UniSpeech code's own
+    form; what transformers loads (``microsoft/wavlm-base-plus-sv``, or a converted checkpoint) is
+    of the same family, but its figures are those of the folder that is given.
+    """
+
+    name = "wavlm"
+    released = "microsoft/wavlm-base-plus-sv"
+
+    def __init__(self, folder: str | os.PathLike[str], device: str = "cpu") -> None:
+        from safetensors import SafetensorError
+        from transformers import AutoFeatureExtractor, WavLMForXVector
+
+        self.folder, self.device = Path(folder), device
+        try:
+            self.extractor = AutoFeatureExtractor.from_pretrained(self.folder)
+            model = WavLMForXVector.from_pretrained(self.folder, use_safetensors=True)
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise UASError(f"wavlm: {folder} cannot be loaded: {reason[0]}") from None
+        self.model = model.to(device).eval()
+        self.dim = int(model.config.xvector_output_dim)
+
+    def settings(self) -> dict[str, Any]:
+        from uas_plugin.provenance import file_sha256
+
+        files = sorted(self.folder.glob("*.safetensors"))
+        return {
+            "name": self.name,
+            "model": self.folder.name,
+            "sha256": {file.name: file_sha256(file) for file in files},
+        }
+
+    def __call__(self, wav: np.ndarray) -> np.ndarray:
+        import torch
+
+        check_audible(wav)
+        inputs = self.extractor(wav, sampling_rate=SAMPLING_RATE, return_tensors="pt")
+        with torch.inference_mode():
+            found = self.model(inputs["input_values"].to(self.device)).embeddings
+        return torch.nn.functional.normalize(found, dim=-1)[0].float().cpu().numpy()
+
+
 def check_audible(wav: np.ndarray) -> None:
     """Raise UASError for audio (S,) at 16 kHz that is silent or shorter than 0.1 s."""
     if len(wav) < MIN_SECONDS * SAMPLING_RATE:
@@ -157,11 +203,11 @@ def check_audible(wav: np.ndarray) -> None:
         raise UASError("silent: it has no speaker vector")
 
 
-NAMES = (Resemblyzer.name, CamPlus.name)
+NAMES = (Resemblyzer.name, CamPlus.name, WavLM.name)
 
 
 def load_speaker(spec: str = Resemblyzer.name, device: str = "cpu") -> SpeakerExtractor:
-    """An extractor by its name: ``resemblyzer``, or ``campplus=FILE.onnx``.
+    """An extractor by its name: ``resemblyzer``, ``campplus=FILE.onnx`` or ``wavlm=FOLDER``.
 
     Raises:
         UASError: unknown name, missing file or missing package.
@@ -171,6 +217,10 @@ def load_speaker(spec: str = Resemblyzer.name, device: str = "cpu") -> SpeakerEx
         if not path:
             raise UASError("campplus needs its ONNX file: campplus=FILE.onnx")
         return CamPlus(path, device)
+    if name == WavLM.name:
+        if not Path(path).is_dir():
+            raise UASError(f"wavlm needs a folder: download {WavLM.released} and pass wavlm=FOLDER")
+        return WavLM(path, device)
     if name != Resemblyzer.name:
         raise UASError(f"unknown speaker extractor '{name}'.{suggest(name, NAMES)}")
     if path:

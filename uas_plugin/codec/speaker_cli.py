@@ -24,7 +24,8 @@ def get_parser() -> Parser:
     add("files", nargs="*", help="audio files of one speaker")
     add("--cuts", type=Path, help="CutSet (.jsonl.gz) instead of files")
     add("--output", type=Path, required=True, help="manifest (.jsonl.gz), or .npy of files")
-    add("--extractor", default="resemblyzer", help="resemblyzer (default) or campplus=FILE.onnx")
+    add("--extractor", default="resemblyzer", help="resemblyzer (default), "
+        "campplus=FILE.onnx or wavlm=FOLDER")  # fmt: skip
     add("--device", default="cpu", help="torch device (default cpu)")
     return parser
 

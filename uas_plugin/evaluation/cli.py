@@ -216,6 +216,11 @@ def main(argv: Sequence[str]) -> None:
     if argv and argv[0] in OF_TOKENS:
         tokens_main(argv[0], argv[1:])
         return
+    if argv and argv[0] == "judges":
+        from uas_plugin.evaluation.judges.cli import main as judges_main
+
+        judges_main(argv[1:])
+        return
     below = {"tokenizer": tokenizer_main, "schema": schema_main}
     if argv and argv[0] in below:
         below[argv[0]](argv[1:])

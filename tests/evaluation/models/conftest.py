@@ -236,8 +236,15 @@ def audiollm_folder(tmp_path_factory) -> Path:
     )
     vocabulary.save(folder / "vocab.json")
     model = AudioLLM(
-        vocabulary=vocabulary, hidden_size=32, num_layers=2, num_heads=2, intermediate_size=64
+        vocabulary=vocabulary,
+        hidden_size=32,
+        num_layers=2,
+        num_heads=2,
+        intermediate_size=64,
+        max_positions=384,
     )
-    torch.nn.init.normal_(model.lm.lm_head.weight, std=0.5)
+    for weights in model.lm.parameters():
+        if weights.dim() > 1:  # far from uniform, so that answers differ
+            torch.nn.init.normal_(weights, std=0.4)
     model.lm.save_pretrained(folder)
     return folder

@@ -123,10 +123,16 @@ def test_long_answers_end_where_the_context_does(model, ask, monkeypatch):
     assert asked == [(2, 300), (1, room)]
 
 
-def test_questions_beyond_the_context_are_named(model, ask):
-    items = ask(2, words="long " * 300)
+@pytest.mark.parametrize("constrained", [False, True])
+def test_questions_beyond_the_context_are_named(model, ask, constrained):
+    items = ask(2, words="long " * 300, constrained=constrained)
     with pytest.raises(UASError, match=r"item q0: the question has \d+ tokens.* takes 512"):
         model.respond(items)
+
+
+def test_constrained_decoding_is_refused_where_there_is_none(folder):
+    with pytest.raises(UASError, match="take the likelihood of the options"):
+        load_model(f"transformers:{folder}", ModelOptions(constrained_by="decoding"))
 
 
 def test_missing_audio_names_the_item(model, ask):

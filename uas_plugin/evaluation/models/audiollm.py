@@ -62,6 +62,7 @@ class AudioLLMModel:
             "kind": "text" if self.deaf else "audiollm",
             "text_sha256": vocabulary.text_sha256,
             **({} if self.deaf else heard),
+            **({} if self.options.codec is None else {"codec": codec_facts(self.options.codec)}),
             "sampling": sampling_facts(self.options),
             "constrained_by": self.options.constrained_by,
         }
@@ -88,6 +89,46 @@ class AudioLLMModel:
             for place, answer in zip(places, found, strict=True):
                 answers[place] = answer
         return answers
+
+    def speak(self, items: Sequence[Query], /) -> list[tuple[np.ndarray, int]]:
+        """Speech of each item, ``((samples,) float32, Hz)``: its tokens through the token decoder.
+
+        A model that writes no token is silent, for half a second.
+
+        Raises:
+            UASError: no token decoder was given, or it was made for other tokens.
+        """
+        codec = self._codec
+        asked = [self._messages(query) for query in items]
+        prompts = [
+            _of_item(query, lambda m=messages: self.llm.encode(m, "audio"))
+            for query, messages in zip(items, asked)
+        ]
+        answers = self._written(items, asked, prompts, modality="audio")
+        rate = codec.sampling_rate
+        return [
+            codec.decode(answer.audio_tokens)
+            if len(answer.audio_tokens)
+            else (np.zeros(rate // 2, dtype=np.float32), rate)
+            for answer in answers
+        ]
+
+    @functools.cached_property
+    def _codec(self) -> Any:
+        if self.options.codec is None:
+            raise UASError(
+                f"model '{self.name}' writes audio tokens: name the token decoder that makes "
+                "speech of them (--codec)"
+            )
+        from uas_plugin.codec.api import load_codec
+
+        codec = load_codec(self.options.codec, device=self.options.device)
+        size, known = codec.codebook_size, self.llm.vocabulary.codebook_size
+        if size != known:
+            raise UASError(
+                f"{self.options.codec} decodes a codebook of {size}, and the model writes {known}"
+            )
+        return codec
 
     def _messages(self, query: Query) -> Sequence[Message]:
         """The messages with their audio as tokens, or without it."""
@@ -116,12 +157,26 @@ class AudioLLMModel:
     def _generate(
         self, batch: Sequence[Query], asked: Sequence[Any], prompts: Sequence[Any], **choose: Any
     ) -> list[str]:
+        constraint = {"constraint": "choice"} if choose else {}
+        answers = self._written(batch, asked, prompts, choose=choose, **constraint)
+        return [answer.text.strip() for answer in answers]
+
+    def _written(
+        self,
+        batch: Sequence[Query],
+        asked: Sequence[Any],
+        prompts: Sequence[Any],
+        *,
+        choose: Mapping[str, Sequence[Any]] | None = None,
+        **generation: Any,
+    ) -> list[Any]:
+        """Answers of the AudioLLM; ``choose`` are arguments with a value for each item."""
         limit = self.llm.lm.config.max_position_embeddings
         rooms = [
             allowed_room(query.max_new_tokens, len(prompt), limit, query)
             for query, prompt in zip(batch, prompts, strict=True)
         ]
-        answers = [""] * len(batch)
+        answers: list[Any] = [None] * len(batch)
         for places in equal(rooms):
             found = self.llm.generate_batch(
                 [asked[place] for place in places],
@@ -129,11 +184,11 @@ class AudioLLMModel:
                 seeds=[batch[place].seed for place in places],
                 max_new_tokens=rooms[places[0]],
                 **self._drawn(),
-                **{key: [value[place] for place in places] for key, value in choose.items()},
-                **({"constraint": "choice"} if choose else {}),
+                **{key: [value[at] for at in places] for key, value in (choose or {}).items()},
+                **generation,
             )
             for place, answer in zip(places, found, strict=True):
-                answers[place] = answer.text.strip()
+                answers[place] = answer
         return answers
 
     def _drawn(self) -> dict[str, Any]:
@@ -171,6 +226,13 @@ class AudioLLMModel:
             ends=[vocabulary.im_end],
             pad=vocabulary.pad,
         )
+
+
+def codec_facts(path: str) -> dict[str, Any]:
+    """The token decoder, for provenance."""
+    from uas_plugin.codec.reconstruct import codec_hashes
+
+    return {"path": path, "sha256": codec_hashes(path)}
 
 
 def _can_choose(llm: Any) -> bool:

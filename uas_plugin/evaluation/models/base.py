@@ -60,6 +60,7 @@ class ModelOptions:
         constrained_by: how a constrained answer is found: the option that the model would most
             probably write (``likelihood``), or decoding that can write nothing else (``decoding``).
         tokenizer: audio tokenizer of an AudioLLM that names none.
+        codec: token decoder of an AudioLLM that is to speak.
         trust_remote_code: whether code that comes with a checkpoint may run.
     """
 
@@ -71,6 +72,7 @@ class ModelOptions:
     top_p: float = 1.0
     constrained_by: Literal["likelihood", "decoding"] = "likelihood"
     tokenizer: str | None = None
+    codec: str | None = None
     trust_remote_code: bool = False
 
 

@@ -74,6 +74,11 @@ class CausalModel(abc.ABC):
     def __init__(
         self, lm: Any, tokenizer: Any, name: str, options: ModelOptions, facts: Mapping[str, Any]
     ) -> None:
+        if options.constrained_by == "decoding":
+            raise UASError(
+                f"model '{name}': constrained decoding is there for AudioLLMs of this project; "
+                "take the likelihood of the options (--constrained_by likelihood)"
+            )
         self.lm, self.tokenizer, self.options = lm, tokenizer, options
         self._name, self._facts = name, dict(facts)
 
@@ -82,7 +87,11 @@ class CausalModel(abc.ABC):
         return self._name
 
     def provenance(self) -> dict[str, Any]:
-        return {**self._facts, "sampling": sampling_facts(self.options)}
+        return {
+            **self._facts,
+            "sampling": sampling_facts(self.options),
+            "constrained_by": self.options.constrained_by,
+        }
 
     @abc.abstractmethod
     def inputs(self, items: Sequence[Query]) -> dict[str, Any]:
@@ -172,10 +181,15 @@ class CausalModel(abc.ABC):
         scores: list[float] = []
         for at in range(0, len(rows), self.options.batch_size):
             part = rows[at : at + self.options.batch_size]
+            inputs = self.inputs([query for query, _ in part])
+            pieces = [self._pieces(choice) for _, choice in part]
+            lengths = inputs["attention_mask"].sum(dim=1).tolist()
+            for (query, _), length, ids in zip(part, lengths, pieces):
+                allowed_room(1, length + len(ids), self._limit, query)
             scores += continuation_log_probs(
                 self.lm,
-                self.inputs([query for query, _ in part]),
-                [self._pieces(choice) for _, choice in part],
+                inputs,
+                pieces,
                 ends=self.ends(),
                 pad=self._pad,
                 positions=self.positions,

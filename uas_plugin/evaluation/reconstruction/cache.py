@@ -17,10 +17,8 @@ from types import TracebackType
 from typing import Any
 
 from uas_plugin.atomic import write_json
-from uas_plugin.evaluation.reconstruction.measure import Item, Measure
+from uas_plugin.evaluation.judges.measure import Item, Measure
 from uas_plugin.progress import progress
-
-CHUNK = 32  # clips whose results are lost at most when the run is killed
 
 
 class Runner:
@@ -65,7 +63,8 @@ class Runner:
     def _measure(
         self, measure: Measure, settings: dict[str, Any], items: Sequence[Item], what: str
     ) -> list[Any]:
-        chunks = [list(items[at : at + CHUNK]) for at in range(0, len(items), CHUNK)]
+        size = measure.chunk
+        chunks = [list(items[at : at + size]) for at in range(0, len(items), size)]
         paths = [self.folder / f"{chunk_key(settings, chunk)}.json" for chunk in chunks]
         todo = [k for k, path in enumerate(paths) if not path.exists()]
         spread = self.num_workers > 1 and not measure.main_process and len(todo) > 1

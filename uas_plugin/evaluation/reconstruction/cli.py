@@ -32,13 +32,18 @@ def get_parser() -> Parser:
     add("--vocoder_only", action="store_true", help="add the recordings through mel and vocoder")
     add("--shuffled", action="store_true", help="add each clip with another one's recording")
     add("--metrics", default="", help="comma-separated: wer, mos, sim, mel, stft, f0, pesq, stoi "
-        "(default: all whose packages are installed)")  # fmt: skip
+        "(default: all of these whose packages are installed), snr, si_sdr, fad, clap, "
+        "versa")  # fmt: skip
     add("--asr", action="append", default=[], metavar="JUDGE", help="pocketsphinx (default, "
         "English), whisper[=FOLDER or hub name], paraformer[=FOLDER] (Chinese); repeatable, the "
         "first that takes a clip's language hears it")  # fmt: skip
     add("--mos", default="dnsmos", metavar="JUDGE", help="dnsmos (default) or utmos[=FOLDER]")
     add("--speaker", default="resemblyzer", metavar="JUDGE",
-        help="resemblyzer (default) or campplus=FILE.onnx")  # fmt: skip
+        help="resemblyzer (default), wavlm=FOLDER or campplus=FILE.onnx")  # fmt: skip
+    add("--embedding", default="mel", metavar="JUDGE", help="of fad: mel (default, in no published "
+        "figure) or clap=FOLDER, which adds fad and clap")  # fmt: skip
+    add("--versa", default="", metavar="FILE.yaml", help="add the metrics of one of VERSA's score "
+        "configurations (where it is installed)")  # fmt: skip
     add("--language", help="of clips whose supervisions name none (en, zh, ...)")
     add("-o", "--output", type=Path, required=True, help="folder to write")
     add("--seed", type=int, default=0, help="of intervals and shuffling (default: 0)")
@@ -65,6 +70,8 @@ def main(argv: Sequence[str]) -> None:
         recognizers=tuple(args.asr) or ("pocketsphinx",),
         mos=args.mos,
         speaker=args.speaker,
+        embedding=args.embedding,
+        versa=args.versa,
         seed=args.seed,
     )
     report = evaluate(args, systems, choices)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from uas_plugin.errors import UASError
-from uas_plugin.evaluation.reconstruction.asr import base_language
-from uas_plugin.evaluation.reconstruction.measure import Sound
+from uas_plugin.evaluation.judges.asr import base_language
+from uas_plugin.evaluation.judges.measure import Sound
 from uas_plugin.metrics.wer import seed_wer
 
 TRUTH, VOCODER, SHUFFLED = "ground truth", "vocoder only", "shuffled recordings"

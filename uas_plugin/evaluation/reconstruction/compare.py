@@ -9,12 +9,16 @@ from typing import Any
 
 from uas_plugin.errors import UASError, left_out_text, suggest
 from uas_plugin.evaluation.figures import Figure
-from uas_plugin.evaluation.reconstruction import asr, mos, rows, signals
+from uas_plugin.evaluation.judges import make_judge, signals
+from uas_plugin.evaluation.judges.measure import Item, Measure
+from uas_plugin.evaluation.reconstruction import rows
 from uas_plugin.evaluation.reconstruction.cache import Runner
 from uas_plugin.evaluation.reconstruction.clips import SHUFFLED, TRUTH, Reference, Row
-from uas_plugin.evaluation.reconstruction.measure import Item, Measure
 
 METRICS = ("wer", "mos", "sim", "mel", "stft", "f0", "pesq", "stoi")
+#: Only where they are asked for, by name or by their judge: a flow's audio has not the phase of the
+#: recording, so that ratios of waveforms say nothing of it; the others need a judge to be given.
+ON_REQUEST = ("snr", "si_sdr", "fad", "clap", "versa")
 #: Metrics of speech: only clips with a transcript have them.
 SPEECH = ("wer", "mos", "sim", "f0", "pesq", "stoi")
 
@@ -28,6 +32,8 @@ class Choices:
         recognizers: judges of ``wer``, NAME or NAME=FOLDER; the first that takes a clip's language
             hears it.
         mos, speaker: the judges of ``mos`` and ``sim``.
+        embedding: of ``fad``, and of ``clap`` where it is one of CLAP.
+        versa: one of VERSA's score configurations, for ``versa``.
         seed: of the intervals and of the shuffled row.
         resamples: draws behind a 95 % interval.
     """
@@ -36,8 +42,17 @@ class Choices:
     recognizers: tuple[str, ...] = ("pocketsphinx",)
     mos: str = "dnsmos"
     speaker: str = "resemblyzer"
+    embedding: str = "mel"
+    versa: str = ""
     seed: int = 0
     resamples: int = 1000
+
+    def wanted(self) -> tuple[str, ...]:
+        """The metrics to measure, if they can be."""
+        if self.metrics:
+            return self.metrics
+        clap = ("fad", "clap") if self.embedding.startswith("clap") else ()
+        return (*METRICS, *clap, *(("versa",) if self.versa else ()))
 
 
 @dataclass
@@ -55,13 +70,16 @@ def judges(choices: Choices, device: str = "cpu") -> Measurements:
         UASError: an unknown metric or judge, or a package is missing of what was asked for by name
             (a metric that was not asked for is noted instead).
     """
+    every = (*METRICS, *ON_REQUEST)
     for name in choices.metrics:
-        if name not in METRICS:
-            known = ", ".join(METRICS)
-            raise UASError(f"unknown metric '{name}'.{suggest(name, METRICS)} Known: {known}")
+        if name not in every:
+            known = ", ".join(every)
+            raise UASError(f"unknown metric '{name}'.{suggest(name, every)} Known: {known}")
+    if "clap" in choices.metrics and not choices.embedding.startswith("clap"):
+        raise UASError("metric 'clap' needs its model: --embedding clap=FOLDER")
     found = Measurements({})
-    for name in METRICS:
-        if choices.metrics and name not in choices.metrics:
+    for name in every:
+        if name not in choices.wanted():
             continue
         measures = _measures(name, choices, device)
         try:
@@ -78,19 +96,28 @@ def judges(choices: Choices, device: str = "cpu") -> Measurements:
 
 def _asked(choices: Choices, name: str) -> bool:
     """Whether the judge of a metric was chosen, and not left at its default."""
-    field_of = {"wer": "recognizers", "mos": "mos", "sim": "speaker"}.get(name)
+    field_of = {
+        "wer": "recognizers", "mos": "mos", "sim": "speaker", "fad": "embedding",
+        "clap": "embedding", "versa": "versa",
+    }.get(name)  # fmt: skip
     return field_of is not None and getattr(choices, field_of) != getattr(Choices(), field_of)
 
 
 def _measures(name: str, choices: Choices, device: str) -> list[Measure]:
     if name == "wer":
-        return [asr.recognizer(spec, device) for spec in choices.recognizers]
-    if name == "mos":
-        return [mos.predictor(choices.mos, device)]
-    if name == "sim":
-        return [signals.SpeakerVector(choices.speaker, device)]
+        return [make_judge("asr", spec, device) for spec in choices.recognizers]
     if name == "f0":
         return [signals.F0Track()]
+    if name == "versa":
+        return [make_judge("versa", f"versa={choices.versa}", device)]
+    judged = {
+        "mos": ("mos", choices.mos),
+        "sim": ("speaker", choices.speaker),
+        "fad": ("embedding", choices.embedding),
+        "clap": ("embedding", choices.embedding),
+    }
+    if name in judged:
+        return [make_judge(*judged[name], device)]
     return [signals.PAIRS[name]()]
 
 
@@ -179,7 +206,10 @@ class _Work:
         if metric == "wer":
             self._words(measures)
             return
-        steps = {"mos": self._mos, "sim": self._similarity, "f0": self._pitch}
+        steps = {
+            "mos": self._mos, "sim": self._similarity, "f0": self._pitch, "fad": self._frechet,
+            "clap": self._clap, "versa": self._versa,
+        }  # fmt: skip
         steps.get(metric, self._pairs)(measures[0])
 
     def values(self) -> list[dict[str, Any]]:
@@ -239,9 +269,35 @@ class _Work:
         wanted = self._single(judge, self.truth, self.speech)
         for row in self.table:
             values = rows.similarity(self._single(judge, row, self.speech), wanted)
-            self._add(row, rows.mean_of("sim", values, judge.name, **self.bootstrap))
+            self._add(row, rows.mean_of("sim", values, judge.title, **self.bootstrap))
             for name, value in values.items():
                 self._keep(row, name, sim=value)
+
+    def _frechet(self, judge: Measure) -> None:
+        wanted = self._single(judge, self.truth, self.kept)
+        for row in self.table:
+            if row.name != SHUFFLED:  # the same set in another order
+                found = self._single(judge, row, self.kept)
+                self._add(row, rows.frechet_figure(found, wanted, judge.title))
+
+    def _clap(self, judge: Measure) -> None:
+        wanted = rows.mean_vectors(self._single(judge, self.truth, self.kept))
+        for row in self.table:
+            found = rows.mean_vectors(self._single(judge, row, self.kept))
+            values = rows.similarity(found, wanted)
+            self._add(row, rows.mean_of("clap", values, judge.title, **self.bootstrap))
+            for name, value in values.items():
+                self._keep(row, name, clap=value)
+
+    def _versa(self, judge: Measure) -> None:
+        for row in self.table:
+            own = self._of(row, self.kept)
+            items = [Item(row.sounds[c.id], self.truth.sounds[c.id]) for c in own]
+            found = self.runner.run(judge, items, row.name)
+            values = {one.id: value for one, value in zip(own, found, strict=True)}
+            self.figures[row.name] += rows.versa_figures(values, **self.bootstrap)
+            for name, value in values.items():
+                self._keep(row, name, versa=value)
 
     def _pitch(self, judge: Measure) -> None:
         wanted = self._single(judge, self.truth, self.speech)

@@ -10,7 +10,9 @@ import numpy as np
 from uas_plugin.evaluation.figures import Figure, mean_figure
 from uas_plugin.evaluation.reconstruction.clips import Reference
 from uas_plugin.metrics.bootstrap import ratio_interval
+from uas_plugin.metrics.frechet import fit_gaussian, frechet_distance
 from uas_plugin.metrics.pitch import PitchErrors, pitch_errors
+from uas_plugin.metrics.vectors import cosine
 from uas_plugin.metrics.wer import WordErrors, mean_wer, seed_wer
 
 #: Metric -> label, good direction, unit.
@@ -21,6 +23,9 @@ SHOWN: dict[str, tuple[str, Any, str]] = {
     "stft": ("MR-STFT", "lower", ""),
     "pesq": ("PESQ-WB", "higher", ""),
     "stoi": ("STOI", "higher", ""),
+    "snr": ("SNR dB", "higher", "dB"),
+    "si_sdr": ("SI-SDR dB", "higher", "dB"),
+    "clap": ("CLAP", "higher", ""),
 }
 CHARACTERS = ("zh",)  # languages whose errors are counted by character
 
@@ -103,17 +108,69 @@ def mean_of(
 def similarity(
     vectors: Mapping[str, Sequence[float] | None], wanted: Mapping[str, Sequence[float] | None]
 ) -> dict[str, float | None]:
-    """Cosine of each clip's speaker vector with its recording's; None where one is missing."""
+    """Cosine of each clip's vector with its recording's; None where one is missing."""
     found: dict[str, float | None] = {}
     for name, vector in vectors.items():
         known = wanted.get(name)
-        if vector is None or known is None:
-            found[name] = None
-            continue
-        a, b = np.asarray(vector), np.asarray(known)
-        length = float(np.linalg.norm(a) * np.linalg.norm(b))
-        found[name] = float(a @ b) / length if length else None
+        found[name] = None if vector is None or known is None else cosine(vector, known)
     return found
+
+
+def mean_vectors(
+    windows: Mapping[str, Sequence[Sequence[float]] | None],
+) -> dict[str, list[float] | None]:
+    """The mean over the windows of each clip's embedding."""
+    return {
+        name: None if rows is None else np.mean(np.asarray(rows), axis=0).tolist()
+        for name, rows in windows.items()
+    }
+
+
+def frechet_figure(
+    windows: Mapping[str, Sequence[Sequence[float]] | None],
+    wanted: Mapping[str, Sequence[Sequence[float]] | None],
+    judge: str,
+) -> Figure | None:
+    """Fréchet audio distance of a row's clips to all recordings; None with too few windows.
+
+    A figure of the set, not a mean over clips: it has no interval.
+    """
+    made, known = (
+        np.asarray([row for rows in one.values() if rows is not None for row in rows])
+        for one in (windows, wanted)
+    )
+    if len(made) < 2 or len(known) < 2:
+        return None
+    one, other = fit_gaussian(made), fit_gaussian(known)
+    return Figure(
+        id="fad",
+        label=f"FAD ({judge})",
+        value=frechet_distance(one, other),
+        n=sum(rows is not None for rows in windows.values()),
+        better="lower",
+        unit="",
+        interval=None,
+        detail={"judge": judge, "windows": one.count, "windows_of_recordings": other.count},
+    )
+
+
+def versa_figures(
+    values: Mapping[str, Mapping[str, float]], *, resamples: int, seed: int
+) -> list[Figure]:
+    """The mean of each of VERSA's metrics over the clips that have it."""
+    names = dict.fromkeys(name for row in values.values() for name in row)
+    return [
+        mean_figure(
+            f"versa.{name}",
+            f"{name} (versa)",
+            [row[name] for row in values.values() if name in row],
+            better=None,
+            detail={"judge": "versa"},
+            resamples=resamples,
+            seed=seed,
+        )
+        for name in names
+    ]
 
 
 def pitch_of(

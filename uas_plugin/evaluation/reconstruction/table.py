@@ -17,6 +17,12 @@ _MEANING = {
     "f0": "F0 over frames voiced in both",
     "pesq": "PESQ-WB: 1 to 4.64",
     "stoi": "STOI: 0 to 1",
+    "snr": "SNR: of the waveform, sample by sample",
+    "si_sdr": "SI-SDR: whatever the loudness",
+    "fad": "FAD: Fréchet distance of the embeddings of all clips to those of all recordings; it "
+    "depends on the embedding and on the number of clips",
+    "clap": "CLAP: cosine of the embeddings of audio and recording",
+    "versa": "versa: metrics as VERSA computes them",
 }
 
 

@@ -89,6 +89,7 @@ def _add_model(parser: Parser) -> None:
     add("--top_p", type=float, default=1.0, help="nucleus of sampling (default: 1)")
     add("--concurrency", type=int, default=8, help="requests at a time to a server (default: 8)")
     add("--tokenizer", help="audio tokenizer of an AudioLLM that names none")
+    add("--codec", help="token decoder of an AudioLLM that is to speak")
     add("--trust_remote_code", action="store_true", help="run code that comes with a checkpoint")
 
 
@@ -147,6 +148,7 @@ def _model(args: argparse.Namespace) -> Any:
             top_p=args.top_p,
             constrained_by=args.constrained_by,
             tokenizer=args.tokenizer,
+            codec=args.codec,
             trust_remote_code=args.trust_remote_code,
         ),
     )

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from uas_plugin.atomic import atomic_path
+from uas_plugin.evaluation.judges.asr import Recognizer, recognizer
+from uas_plugin.evaluation.judges.measure import Item, Sound
 from uas_plugin.evaluation.models.base import Query
-from uas_plugin.evaluation.reconstruction.asr import Recognizer, recognizer
-from uas_plugin.evaluation.reconstruction.measure import Item, Sound
 
 
 class Listener:

@@ -1,23 +1,14 @@
-"""Measurements that need no judge: mel and STFT distance, F0, PESQ, STOI, speaker vectors."""
+"""Measurements that need no model: mel and STFT distance, F0, PESQ, STOI, SNR, SI-SDR."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from uas_plugin.codec.speaker import NAMES, CamPlus, load_speaker
-from uas_plugin.errors import UASError
-from uas_plugin.evaluation.reconstruction.measure import (
-    RATE,
-    Item,
-    Measure,
-    PairMeasure,
-    split_spec,
-)
+from uas_plugin.evaluation.judges.measure import RATE, Item, Measure, PairMeasure
 
 #: Range and hop of the F0 tracks: Hz, Hz, samples at 16 kHz (10 ms).
 F0_MIN, F0_MAX, F0_HOP, F0_FRAME = 65.0, 600.0, 160, 1024
@@ -108,36 +99,28 @@ class F0Track(Measure):
         return np.round(np.nan_to_num(hertz), 2).tolist()
 
 
-class SpeakerVector(Measure):
-    """Vector of a speaker extractor; None for silence."""
+class SNR(PairMeasure):
+    """Signal-to-noise ratio in dB at 16 kHz; see `uas_plugin.metrics.distortion`."""
 
-    main_process = True
+    name = "snr"
 
-    def __init__(self, spec: str = "resemblyzer", device: str = "cpu") -> None:
-        self.spec, self.device = spec, device
-        self.name, path = split_spec(spec, NAMES, "speaker judge")
-        campplus = self.name == CamPlus.name
-        if campplus and not Path(path).is_file():
-            raise UASError(f"campplus needs its ONNX file: campplus=FILE.onnx, not '{spec}'")
-        self.packages = ("onnxruntime",) if campplus else ("resemblyzer", "webrtcvad")
+    def compare(self, reference: np.ndarray, made: np.ndarray) -> float | None:
+        from uas_plugin.metrics.distortion import snr
 
-    def settings(self) -> dict[str, Any]:
-        return {**super().settings(), **self.model.settings()}
+        return snr(reference, made)
 
-    def load(self) -> Any:
-        return load_speaker(self.spec, self.device)
 
-    def measure(self, items: Sequence[Item]) -> list[Any]:
-        return [self._vector(item) for item in items]
+class SISDR(PairMeasure):
+    """Scale-invariant signal-to-distortion ratio in dB at 16 kHz (the same module)."""
 
-    def _vector(self, item: Item) -> list[float] | None:
-        try:
-            vector = self.model(item.made.wave())
-        except UASError:
-            return None
-        return [round(float(x), 6) for x in vector] if np.isfinite(vector).all() else None
+    name = "si_sdr"
+
+    def compare(self, reference: np.ndarray, made: np.ndarray) -> float | None:
+        from uas_plugin.metrics.distortion import si_sdr
+
+        return si_sdr(reference, made)
 
 
 PAIRS: dict[str, type[PairMeasure]] = {
-    measure.name: measure for measure in (MelDistance, STFTDistance, PESQ, STOI)
+    measure.name: measure for measure in (MelDistance, STFTDistance, PESQ, STOI, SNR, SISDR)
 }

@@ -14,7 +14,15 @@ from typing import Any
 import numpy as np
 
 from uas_plugin.errors import UASError
-from uas_plugin.evaluation.reconstruction.measure import RATE, Item, Measure, split_spec
+from uas_plugin.evaluation.judges.measure import (
+    RATE,
+    Item,
+    Measure,
+    check_model,
+    model_files,
+    split_spec,
+    to_fetch,
+)
 
 WHISPER = "openai/whisper-large-v3"
 WINDOW = 30  # seconds that Whisper hears at once
@@ -24,11 +32,6 @@ class Recognizer(Measure):
     """A judge: the text of each clip. ``languages`` are codes it takes; empty: all."""
 
     languages: tuple[str, ...] = ()
-
-    @property
-    def title(self) -> str:
-        """Its name in the table."""
-        return self.name
 
     def takes(self, language: str) -> bool:
         """Whether it recognises ``language`` (``en``, ``zh-cn``, ...)."""
@@ -85,12 +88,15 @@ class Whisper(Recognizer):
         return name if self.name in name.lower() else f"{self.name} {name}"
 
     def settings(self) -> dict[str, Any]:
-        from uas_plugin.provenance import file_sha256
-
-        folder = Path(self.path)
-        files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
-        hashes = {file.name: file_sha256(file) for file in files}
+        hashes = model_files(self.path)
         return {**super().settings(), "model": self.path, "sha256": hashes, "search": "greedy"}
+
+    def check(self) -> None:
+        super().check()
+        check_model(self.name, self.path, WHISPER)
+
+    def fetches(self) -> str:
+        return to_fetch(self.path)
 
     def load(self) -> Any:
         import torch
@@ -105,7 +111,8 @@ class Whisper(Recognizer):
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise UASError(
-                f"whisper: {self.path} cannot be loaded: {reason}; give a folder: whisper=FOLDER"
+                f"whisper: {self.path} cannot be loaded: {reason}; download {WHISPER} to a folder "
+                "and pass whisper=FOLDER"
             ) from None
         return processor, model.to(self.device).eval()
 
@@ -166,13 +173,20 @@ class Paraformer(Recognizer):
     def settings(self) -> dict[str, Any]:
         return {**super().settings(), "model": self.path}
 
+    def fetches(self) -> str:
+        return "" if Path(self.path).is_dir() else self.path
+
     def load(self) -> Any:
         from funasr import AutoModel
 
         try:
             return AutoModel(model=self.path, device=self.device, disable_update=True)
         except (OSError, AssertionError, RuntimeError, ValueError) as error:
-            raise UASError(f"paraformer: {self.path} cannot be loaded: {error}") from None
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise UASError(
+                f"paraformer: {self.path} cannot be loaded: {reason[0]}; download FunASR's "
+                "paraformer-zh to a folder and pass paraformer=FOLDER"
+            ) from None
 
     def measure(self, items: Sequence[Item]) -> list[Any]:
         import zhconv

@@ -1,11 +1,17 @@
-"""What a measurement is: something said of a clip's audio, alone or beside its recording."""
+"""What a judge is: it says something of a clip's audio, alone or beside its recording.
+
+A judge that cannot work here says so (:meth:`Measure.check`), in one line with what to get and
+where to put it; nothing else takes its place.
+"""
 
 from __future__ import annotations
 
 import functools
 import importlib.util
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,9 +65,11 @@ class Measure:
         packages: modules that must be installed.
         extra: the extra that holds them.
         main_process: holds a large model or threads of its own, so that workers do not help.
+        chunk: clips measured before results are kept; they are lost at most when a run is killed.
     """
 
     name = ""
+    chunk = 32
     pairs = False
     packages: tuple[str, ...] = ()
     extra = "judges"
@@ -71,11 +79,20 @@ class Measure:
         """What decides its results, as JSON values; it stands in the report."""
         return {"name": self.name, "versions": package_versions(self.packages)}
 
+    @property
+    def title(self) -> str:
+        """Its name in tables."""
+        return self.name
+
     def check(self) -> None:
-        """Raise UASError, naming the extra, unless the packages are installed."""
+        """Raise UASError, naming what to get, unless the packages and files it needs are there."""
         for package in self.packages:
             if importlib.util.find_spec(package) is None:
                 raise missing_package(package, self.name, self.extra)
+
+    def fetches(self) -> str:
+        """What would be downloaded when it is first used; "" where all is here."""
+        return ""
 
     def load(self) -> Any:
         """The model behind it, made once a process as `model`."""
@@ -136,6 +153,42 @@ def same_length(reference: int, made: int, sampling_rate: int) -> bool:
     """Whether two lengths in samples may be of the same audio."""
     allowed = max(SLACK_SECONDS * sampling_rate, SLACK_SHARE * reference)
     return abs(reference - made) <= allowed
+
+
+def model_files(folder: str) -> dict[str, str]:
+    """SHA-256 of the weights in a ``save_pretrained`` folder, by name; {} for a hub's name."""
+    from uas_plugin.provenance import file_sha256
+
+    place = Path(folder)
+    files = sorted(place.glob("*.safetensors")) if place.is_dir() else []
+    return {file.name: file_sha256(file) for file in files}
+
+
+def to_fetch(name: str) -> str:
+    """``name`` of a model where it is one on a hub that has not been downloaded yet, or ""."""
+    if Path(name).is_dir():
+        return ""
+    from huggingface_hub import try_to_load_from_cache
+
+    return "" if isinstance(try_to_load_from_cache(name, "config.json"), str) else name
+
+
+def check_model(judge: str, folder: str, released: str = "") -> None:
+    """Raise UASError unless ``folder`` can be loaded by transformers, as far as its files tell.
+
+    Args:
+        judge: named in the message. folder: a folder, or a name on a hub.
+        released: the published model, a name on the hub.
+    """
+    get = f"download {released} to a folder and pass {judge}=FOLDER" if released else ""
+    place = Path(folder)
+    if folder and place.is_dir():
+        if not (place / "config.json").is_file() or not any(place.glob("*.safetensors")):
+            raise UASError(
+                f"{judge}: {folder} holds no model (config.json and *.safetensors); {get}"
+            )
+    elif not re.fullmatch(r"[\w.-]+/[\w.-]+", folder) or place.parent.is_dir():
+        raise UASError(f"{judge}: there is no folder {folder or '(none was given)'}; {get}")
 
 
 def package_versions(packages: Sequence[str]) -> dict[str, str]:

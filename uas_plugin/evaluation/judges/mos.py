@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from uas_plugin.errors import UASError
-from uas_plugin.evaluation.reconstruction.measure import RATE, Item, Measure, split_spec
+from uas_plugin.evaluation.judges.measure import RATE, Item, Measure, split_spec
 
 
 class DNSMOS(Measure):
@@ -53,6 +54,18 @@ class UTMOS(Measure):
     def settings(self) -> dict[str, Any]:
         return {**super().settings(), "model": self.path or self.repository, "entry": self.entry}
 
+    def check(self) -> None:
+        super().check()
+        if self.path and not (Path(self.path) / "hubconf.py").is_file():
+            raise UASError(
+                f"utmos: {self.path} holds no hubconf.py: clone "
+                f"{self.repository.replace(':', ' at ')} there and pass utmos=FOLDER (its "
+                "weights go to $TORCH_HOME/hub/checkpoints)"
+            )
+
+    def fetches(self) -> str:
+        return "" if self.path else self.repository
+
     def load(self) -> Any:
         import torch
 
@@ -62,9 +75,11 @@ class UTMOS(Measure):
                 self.path or self.repository, self.entry, source=source, trust_repo=True
             )
         except (OSError, RuntimeError, ValueError, ImportError) as error:
+            reason = str(error).strip().splitlines() or [type(error).__name__]
             raise UASError(
-                f"utmos: {self.path or self.repository} cannot be loaded: {error}; give a clone of "
-                "it: utmos=FOLDER, or take dnsmos"
+                f"utmos: {self.path or self.repository} cannot be loaded: {reason[0]}; clone "
+                f"{self.repository.replace(':', ' at ')}, pass utmos=FOLDER, and put its weights "
+                "into $TORCH_HOME/hub/checkpoints"
             ) from None
         return model.to(self.device).eval()
 
