@@ -64,7 +64,9 @@ def recipe(tmp_path, monkeypatch):
     model = tmp_path / "model"
     model.mkdir()
     labels = {"gender": ["Female", "Male"], "sound": list(SOUNDS)}
-    Vocabulary(10, 16, 25.0, labels=labels).save(model / "vocab.json")
+    Vocabulary(text_size=10, codebook_size=16, frame_rate=25.0, labels=labels).save(
+        model / "vocab.json"
+    )
     answers = {
         f"{one.id}.{field}": value
         for one in cuts

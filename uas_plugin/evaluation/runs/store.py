@@ -117,7 +117,7 @@ class ResponseWriter:
 
 def _last_end(stream: Any) -> int:
     """Bytes up to and with the last newline."""
-    size = at = stream.seek(0, os.SEEK_END)
+    at = stream.seek(0, os.SEEK_END)
     while at > 0:
         start = max(at - 65536, 0)
         stream.seek(start)
@@ -125,7 +125,7 @@ def _last_end(stream: Any) -> int:
         if found >= 0:
             return start + found + 1
         at = start
-    return 0 if size else size
+    return 0
 
 
 class ResponseIndex:
