@@ -58,7 +58,7 @@ class GrowingCache:
 @torch.inference_mode()
 def plain(model: UniAudio2, tokens: Any, mask: Any, frames: int) -> Any:
     """(frames, 8) of one clip (1, N, 9), one id after the other."""
-    caches = Caches(*(GrowingCache() for _ in range(3)))  # type: ignore[arg-type]
+    caches = Caches(*(GrowingCache() for _ in range(3)))
     position = torch.arange(tokens.shape[1] - 1, device=tokens.device)
     model.hidden(tokens[:, :-1], mask[:, :-1], position[None], None, caches)
     frame, frame_mask, made = tokens[:, -1:], mask[:, -1:], []
