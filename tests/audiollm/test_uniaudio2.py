@@ -123,6 +123,10 @@ def test_task_and_prompt_errors(lm, tmp_path):
     assert choose_prompt(get_task("TTS"), path=path) == "Speak."
     with pytest.raises(UASError, match="no list of prompts for ASR .*there is: tts, x"):
         choose_prompt(get_task("ASR"), path=path)
+    with pytest.raises(UASError, match="speech_ss is for training"):
+        lm.generate("speech_ss", FULL)
+    with pytest.raises(UASError, match="top-k must be 1 .. 36, not 50"):
+        lm.generate("TTS", FULL)
     with pytest.raises(UASError, match="InstructTTS needs caption"):
         lm.pack(get_task("InstructTTS"), Item(text="a"), "p")
 

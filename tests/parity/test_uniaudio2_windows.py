@@ -40,7 +40,7 @@ def decoded(plan: DecodePlan, case: dict, reasoning: bool):
             call["reason"] = {"first": tokens[0], "last": tokens[-1], "len": len(tokens)}
         calls.append(call)
         before = latents
-        waves.append(np.repeat(latents, 8))
+        waves.append(np.repeat(latents, case["sample_rate"] // 25))
     return calls, waves
 
 

@@ -31,7 +31,7 @@ from uas_plugin.audiollm.uniaudio2.items import Item, fields_of
 from uas_plugin.audiollm.uniaudio2.model import UniAudio2
 from uas_plugin.audiollm.uniaudio2.packing import Packed, Packer
 from uas_plugin.audiollm.uniaudio2.released import load_model, load_release
-from uas_plugin.audiollm.uniaudio2.tasks import Task, choose_prompt, get_task
+from uas_plugin.audiollm.uniaudio2.tasks import Task, choose_prompt, get_task, kind_of
 from uas_plugin.audiollm.uniaudio2.text import HF_NAME, TextIds
 from uas_plugin.checkpoint import load_experiment, load_weights
 from uas_plugin.codec.reasoning.branches import BranchIds
@@ -118,6 +118,7 @@ class UnifiedLM:
         Prompts of like length stand in one batch; arguments as in `generate`.
         """
         known = get_task(task)
+        _check_targets(known)
         wording = choose_prompt(known, text=prompt)
         chosen = _options(known, options)
         answers: list[str | BranchIds | UASError | None] = [None] * len(items)
@@ -146,6 +147,7 @@ class UnifiedLM:
         batch = make_batch(prompts, self.packer if guided else None, self.device)
         decoder, options = self._decoder(batch, len(batch.tokens), options)
         if task.makes_audio:
+            decoder.check(options.sampling, self.ids.reason_card)
             vocab = self.model.config.audio_vocab
             return generate_audio(decoder, batch, self.ids, vocab, options)
         found = generate_text(decoder, batch, self.ids, options)
@@ -168,7 +170,6 @@ class UnifiedLM:
         decoder = FrameDecoder(
             self.model, rows, min(limit, longest + steps), batch.pads if different else None
         )
-        decoder.check(options.sampling, self.ids.reason_card)
         values = vars(options) | {"steps": steps}
         return decoder, GenerationOptions(**values)
 
@@ -193,6 +194,13 @@ class UnifiedLM:
         state = {k: v.detach().cpu().contiguous() for k, v in self.model.state_dict().items()}
         with atomic_path(folder / WEIGHTS) as temporary:
             save_file(state, temporary, metadata={"format": "pt"})
+
+
+def _check_targets(task: Task) -> None:
+    """Refuse tasks whose answer is neither a text nor one clip."""
+    kinds = tuple(kind_of(name) for name in task.targets)
+    if task.makes_audio and kinds != ("reason", "semantic"):
+        raise UASError(f"{task.name} is for training: its answer is not one clip of both branches")
 
 
 def _options(task: Task, given: dict[str, Any]) -> GenerationOptions:

@@ -194,7 +194,8 @@ class FrameDecoder:
     def reorder(self, rows: Tensor) -> None:
         """Row i goes on from the former row ``rows[i]`` (beam search)."""
         for cache in self.caches:
-            cache.reorder(rows)
+            if cache is not None:
+                cache.reorder(rows)
 
     def check(self, sampling: Sampling, forbid_prefix: int = 0) -> None:
         """Refuse ``sampling`` that cannot work on this model's audio ids.

@@ -16,9 +16,9 @@ from uas_plugin.audiollm.uniaudio2.stack import LlamaStack, StaticCache
 
 
 class Caches(NamedTuple):
-    """One a stack; the experts' may be left out, to prefill the backbone alone."""
+    """One a stack; the experts' are left out to prefill the backbone alone."""
 
-    backbone: StaticCache
+    backbone: StaticCache | None
     understanding: StaticCache | None
     generation: StaticCache | None
 
@@ -73,21 +73,18 @@ class UniAudio2(nn.Module):
         """
         if positions is None:
             positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
-        at = caches or Caches(None, None, None)  # type: ignore[arg-type]
+        at = caches or Caches(None, None, None)
+        # An expert without a cache among others sees this call's frames only, in their order.
+        outside = caches is not None and at.understanding is None
+        expert_mask = None if outside else mask
         audio, text = tokens_mask[..., :TEXT], tokens_mask[..., TEXT:]
         is_audio = audio.any(dim=-1, keepdim=True)
         x = (self.embed_audio(tokens[..., :TEXT]) * audio[..., None]).sum(dim=-2)
-        if caches is None or at.understanding is not None:
-            x = self.understanding(x, positions, mask, at.understanding)
-        else:
-            x = self.understanding(x, positions)
+        x = self.understanding(x, positions, expert_mask, at.understanding)
         words = self.text_embeddings(tokens[..., TEXT]) * text
         h = self.backbone(torch.where(is_audio, x, words), positions, mask, at.backbone)
-        out = torch.where(is_audio, h, 0.0)
-        if caches is None or at.generation is not None:
-            out = self.generation(out, positions, mask, at.generation)
-        else:
-            out = self.generation(out, positions)
+        heard = torch.where(is_audio, h, 0.0)
+        out = self.generation(heard, positions, expert_mask, at.generation)
         return torch.where(is_audio, out, h * text)
 
     def depth_logits(self, h: Tensor, ids: Tensor) -> Tensor:

@@ -1,0 +1,150 @@
+"""How fast does the unified LM write audio? The plain loop against ours, in one run.
+
+(a) The plain loop: one clip at a time, eager, caches that grow by concatenation, and whether a
+    segment has ended is asked of the device after every frame.
+(b) Ours: caches allocated once, clips together, the device asked every few frames.
+
+Random weights, greedy; both write the same frames (compared at the end). With a GPU, bfloat16.
+
+example:
+  python tests/benchmarks/uniaudio2_generate.py --size small --frames 40
+  python tests/benchmarks/uniaudio2_generate.py --size published --device cuda --dtype bfloat16
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+import argparse
+import json
+import platform
+import time
+from typing import Any
+
+import torch
+
+from uas_plugin.audiollm.uniaudio2.config import CODEBOOKS, StackConfig, UniAudio2Config
+from uas_plugin.audiollm.uniaudio2.decoding import FrameDecoder, Sampling, audio_frame
+from uas_plugin.audiollm.uniaudio2.model import Caches, UniAudio2
+
+SMALL = StackConfig(2, 256, 4, 2, 512)
+SIZES = {
+    "small": UniAudio2Config(
+        516, 1028, 1000, StackConfig(4, 256, 4, 2, 768), SMALL, SMALL,
+        StackConfig(2, 128, 4, 2, 256), 512
+    ),
+    "published": UniAudio2Config(),
+}  # fmt: skip
+GREEDY = Sampling(topk=1, temperature=1.0)
+
+
+class GrowingCache:
+    """Keys and values of a stack, one concatenation longer at each step."""
+
+    def __init__(self) -> None:
+        self.layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def update(self, keys: Any, values: Any, layer_idx: int, *_: Any, **__: Any) -> Any:
+        if layer_idx in self.layers:
+            held = self.layers[layer_idx]
+            keys, values = (torch.cat(pair, dim=2) for pair in zip(held, (keys, values)))
+        self.layers[layer_idx] = keys, values
+        return self.layers[layer_idx]
+
+
+@torch.inference_mode()
+def plain(model: UniAudio2, tokens: Any, mask: Any, frames: int) -> Any:
+    """(frames, 8) of one clip (1, N, 9), one id after the other."""
+    caches = Caches(*(GrowingCache() for _ in range(3)))
+    position = torch.arange(tokens.shape[1] - 1, device=tokens.device)
+    model.hidden(tokens[:, :-1], mask[:, :-1], position[None], None, caches)
+    frame, frame_mask, made = tokens[:, -1:], mask[:, -1:], []
+    for step in range(frames):
+        here = torch.full((1, 1), tokens.shape[1] - 1 + step, device=tokens.device)
+        h = model.hidden(frame, frame_mask, here, None, caches)[:, 0]
+        text = model.text_head(h).argmax(dim=-1)
+        depth, x, ids = GrowingCache(), h, []
+        for q in range(CODEBOOKS):
+            place = torch.full((1, 1), q, device=tokens.device)
+            out = model.depth(model.projection(x)[:, None], place, None, depth)[:, 0]
+            ids.append((out @ model.audio_head[q]).float().argmax(dim=-1))
+            x = model.audio_embeddings(ids[-1] + model.first_rows[q])
+        row = torch.stack([text, *ids], dim=-1)
+        bool((row[:, 1:] == 1).all())  # has it ended?
+        made.append(row[0, 1:])
+        frame, frame_mask = (x[:, None] for x in audio_frame(row))
+    return torch.stack(made)
+
+
+def ours(model: UniAudio2, tokens: Any, mask: Any, frames: int) -> Any:
+    """(B, frames, 8) of clips (B, N, 9)."""
+    decoder = FrameDecoder(model, len(tokens), tokens.shape[1] + frames)
+    decoder.prefill(tokens, mask)
+    frame, frame_mask, made = tokens[:, -1], mask[:, -1], []
+    for step in range(frames):
+        row = decoder.step(frame, frame_mask, tokens.shape[1] - 1 + step, GREEDY).frames
+        made.append(row[:, 1:])
+        frame, frame_mask = audio_frame(row)
+    return torch.stack(made, dim=1)
+
+
+def clock(run: Any, device: str) -> tuple[Any, float]:
+    """Result and seconds of ``run``."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    result = run()
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+    return result, time.perf_counter() - start
+
+
+def main() -> None:
+    """Run both ways and print JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", choices=SIZES, default="small")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--frames", type=int, default=40)
+    parser.add_argument("--prompt", type=int, default=32, help="frames of the prompt")
+    parser.add_argument("--clips", type=int, default=16)
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    with torch.device(args.device):
+        model = UniAudio2(SIZES[args.size]).to(getattr(torch, args.dtype)).eval()
+    shape = (args.clips, args.prompt)
+    tokens = torch.zeros(*shape, 9, dtype=torch.long)
+    tokens[..., 8] = torch.randint(model.config.text_vocab, shape)
+    mask = torch.zeros_like(tokens, dtype=torch.bool)
+    mask[..., 8] = True
+    tokens, mask = tokens.to(args.device), mask.to(args.device)
+    plain(model, tokens[:1], mask[:1], 2), ours(model, tokens, mask, 2)  # warm up
+    slow, plain_seconds = clock(
+        lambda: plain(model, tokens[:1], mask[:1], args.frames), args.device
+    )
+    one, one_seconds = clock(lambda: ours(model, tokens[:1], mask[:1], args.frames), args.device)
+    every, seconds = clock(lambda: ours(model, tokens, mask, args.frames), args.device)
+    result = {
+        "machine": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "size": args.size,
+        "frames a second": {
+            "plain, one clip": round(args.frames / plain_seconds, 1),
+            "ours, one clip": round(args.frames / one_seconds, 1),
+            f"ours, {args.clips} clips": round(args.clips * args.frames / seconds, 1),
+        },
+        "faster": {
+            "one clip": round(plain_seconds / one_seconds, 2),
+            f"{args.clips} clips": round(args.clips * plain_seconds / seconds, 2),
+        },
+        "same frames": float((slow == one[0]).float().mean()),
+        "same in the batch": float((slow == every[0]).float().mean()),
+    }
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
