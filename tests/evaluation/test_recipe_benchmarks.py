@@ -179,3 +179,45 @@ def test_token_benchmarks_stand_beside_the_published_rows(tmp_path, monkeypatch)
     text = {row[0].text: [cell.text for cell in row[1:]] for row in table.rows}
     assert text["StableToken [1]"] == ["-0.035", "0.468"]
     assert text["mine"] == ["-0.010", "0.500 ±0.100"]
+
+
+# -- reconstruction ----------------------------------------------------------------------------
+
+
+def test_the_recordings_of_a_benchmark_become_cuts(tmp_path):
+    from uas_plugin.cli import _dispatch as uas
+    from uas_plugin.data.manifests import load_cuts
+
+    folder = tmp_path / "seed" / "en"
+    (folder / "prompt-wavs").mkdir(parents=True)
+    (folder / "meta.lst").write_text("a|Said here.|prompt-wavs/a.wav|To be said.\n")
+    command = ["evaluate", "cuts", "seedtts_en", "--data", str(tmp_path / "seed"), "-o",
+               str(tmp_path / "cuts.jsonl.gz")]  # fmt: skip
+    with pytest.raises(UASError, match="item 'a': there is no recording .*a.wav"):
+        uas(command)
+    sf.write(folder / "prompt-wavs" / "a.wav", np.zeros(1600, np.float32), 16000)
+    uas(command)
+    (one,) = load_cuts(tmp_path / "cuts.jsonl.gz")
+    (spoken,) = one.supervisions
+    assert (one.id, spoken.text, spoken.language) == ("a", "Said here.", "en")
+    with pytest.raises(UASError, match="there is no benchmark 'seedtts'.*seedtts_en"):
+        uas(["evaluate", "seedtts"])
+
+
+def test_a_reconstruction_stands_beside_the_published_rows(tmp_path):
+    figure = {"label": "WER en (ear)", "value": 0.5, "n": 2, "interval": [0.4, 0.6],
+              "detail": {"mean_over_clips": 0.25}}  # fmt: skip
+    mos = {"label": "MOS", "value": 4.0, "n": 2, "interval": None, "detail": {}}
+    report = {
+        "rows": [{"name": "ours", "figures": {"wer.en": figure, "mos": mos}}],
+        "judges": {"wer": [{"name": "ear"}], "mos": [{"name": "utmos"}]},
+        "inputs": {"references": {"sha256": "0" * 64}},
+        "left_out": [],
+    }
+    (tmp_path / "reconstruction.json").write_text(json.dumps(report))
+    (table,) = compare_runs([f"librispeech={tmp_path}"])
+    assert table.header == ("", "LS-clean WER", "LS-clean MOS")
+    assert [cell.text for cell in table.rows[-1]] == ["ours", "25.00", "4.00"]
+    assert "ear" in table.note and any(row[0].text.startswith("CosyVoice2") for row in table.rows)
+    with pytest.raises(UASError, match="reconstruction.json cannot be read"):
+        compare_runs([f"librispeech={tmp_path / 'none'}"])

@@ -378,7 +378,7 @@ def test_speech_is_kept_and_heard_by_a_named_judge(tmp_path, monkeypatch):
     import numpy as np
     import soundfile as sf
 
-    from uas_plugin.evaluation.reconstruction import asr
+    from uas_plugin.evaluation.judges import asr
 
     heard = []
 

@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -197,40 +199,44 @@ def evaluate(
     return [figure.to_json() for figure in figures]
 
 
-def main(argv: Sequence[str]) -> None:
-    """Print the figures, and write them where asked."""
-    if argv and argv[0] == "reconstruction":
-        from uas_plugin.evaluation.reconstruction.cli import main as reconstruction_main
+#: First word -> "module:function" of what it does with the other words.
+BELOW = {
+    "cuts": "uas_plugin.evaluation.runs.cuts:main",
+    "judges": "uas_plugin.evaluation.judges.cli:main",
+    "reconstruction": "uas_plugin.evaluation.reconstruction.cli:main",
+    "schema": "uas_plugin.evaluation.cli:schema_main",
+    "tokenizer": "uas_plugin.evaluation.cli:tokenizer_main",
+}
 
-        reconstruction_main(argv[1:])
-        return
+
+def _below(word: str) -> Callable[[Sequence[str]], None]:
+    """The command behind a first word.
+
+    Raises:
+        UASError: there is none (the nearest is named).
+    """
     from uas_plugin.evaluation.benchmarks import NAMES
-    from uas_plugin.evaluation.runs.cli import SUITES
-    from uas_plugin.evaluation.runs.cli import main as benchmark_main
-    from uas_plugin.evaluation.runs.tokens import NAMES as OF_TOKENS
-    from uas_plugin.evaluation.runs.tokens import main as tokens_main
+    from uas_plugin.evaluation.runs import cli as runs
+    from uas_plugin.evaluation.runs import tokens
 
-    if argv and argv[0] in (*NAMES, *SUITES):
-        benchmark_main(argv[0], argv[1:])
-        return
-    if argv and argv[0] in OF_TOKENS:
-        tokens_main(argv[0], argv[1:])
-        return
-    if argv and argv[0] == "judges":
-        from uas_plugin.evaluation.judges.cli import main as judges_main
+    if word in BELOW:
+        module, _, function = BELOW[word].partition(":")
+        return getattr(importlib.import_module(module), function)
+    if word in tokens.NAMES:
+        return functools.partial(tokens.main, word)
+    if word in (*NAMES, *runs.SUITES):
+        return functools.partial(runs.main, word)
+    known = (*NAMES, *runs.SUITES, *tokens.NAMES, *BELOW)
+    raise UASError(
+        f"there is no benchmark '{word}'.{suggest(word, known)} Known are {', '.join(known)}"
+    )
 
-        judges_main(argv[1:])
-        return
-    below = {"tokenizer": tokenizer_main, "schema": schema_main}
-    if argv and argv[0] in below:
-        below[argv[0]](argv[1:])
-        return
+
+def main(argv: Sequence[str]) -> None:
+    """Print the figures, and write them where asked; or do what the first word says."""
     if argv and not argv[0].startswith("-"):
-        known = (*NAMES, *SUITES, *OF_TOKENS, *below, "reconstruction")
-        raise UASError(
-            f"there is no benchmark '{argv[0]}'.{suggest(argv[0], known)} "
-            f"Known are {', '.join(known)}"
-        )
+        _below(argv[0])(argv[1:])
+        return
     args = get_parser().parse_args(argv)
     from uas_plugin.atomic import write_json
     from uas_plugin.evaluation.tables import number

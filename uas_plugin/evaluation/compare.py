@@ -93,6 +93,63 @@ def load_run(folder: Path) -> Run:
     return Run(folder, scores)
 
 
+def load_runs(spec: str | Path) -> list[Run]:
+    """The runs of a folder; ``NAME=FOLDER`` for one of ``uas evaluate reconstruction`` on NAME.
+
+    A reconstruction has a run for each of its rows (systems and limits), of the benchmark
+    ``reconstruction_NAME``.
+
+    Raises:
+        UASError: the folder is neither.
+    """
+    name, equals, place = str(spec).partition("=")
+    if not equals or Path(spec).exists():
+        return [load_run(Path(spec))]
+    path = Path(place) / "reconstruction.json"
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError) as error:
+        raise UASError(
+            f"{spec}: {path} cannot be read ({error.__class__.__name__}); `uas evaluate "
+            "reconstruction` writes it"
+        ) from None
+    benchmark = f"reconstruction_{name}"
+    judges = {k: [one["name"] for one in v] for k, v in report["judges"].items()}
+    facts = {
+        "files": {"references": report["inputs"]["references"]["sha256"]},
+        "judge": {"name": json.dumps(judges, sort_keys=True)},
+    }
+    left_out = [one["id"] for one in report["left_out"]]
+    return [
+        Run(
+            Path(place),
+            {
+                "benchmark": benchmark,
+                "title": f"Reconstruction of {name}",
+                "metric": "speech",
+                "run": {"facts": facts | {"model": {"name": row["name"]}}},
+                "missing": {"items": len(left_out), "first": left_out[:10]},
+                "figures": [
+                    {**figure, "id": f"{benchmark}.{id}"}
+                    for id, figure in _with_means(row["figures"]).items()
+                ],
+            },
+        )
+        for row in report["rows"]
+    ]
+
+
+def _with_means(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The figures, and of word errors also the mean over clips, which the papers report."""
+    found = dict(figures)
+    for id, figure in figures.items():
+        mean = figure["detail"].get("mean_over_clips")
+        if mean is not None:
+            label = f"{figure['label']}, mean of utterances"
+            found[f"{id}_mean"] = {**figure, "value": mean, "interval": None, "label": label}
+    return found
+
+
 def published_tables() -> list[dict[str, Any]]:
     """The papers' tables: columns, and rows with their source and protocol (None: not stated)."""
     text = (resources.files("uas_plugin.evaluation") / "published.json").read_text("utf-8")
@@ -100,18 +157,19 @@ def published_tables() -> list[dict[str, Any]]:
 
 
 def compare_runs(
-    folders: Sequence[Path], *, mark: bool = False, published: bool = True
+    folders: Sequence[str | Path], *, mark: bool = False, published: bool = True
 ) -> list[Table]:
     """Tables in which the runs have a row.
 
     Args:
+        folders: as :func:`load_runs` takes them.
         mark: allow scores of different protocols, files or judges in one column, marked.
         published: add the papers' rows, each with the mark of its source.
 
     Raises:
         UASError: scores that cannot be compared would stand in one column, without a mark.
     """
-    runs = [load_run(folder) for folder in folders]
+    runs = [run for folder in folders for run in load_runs(folder)]
     if not runs:
         raise UASError("there is no run to compare")
     marks = _Marks(runs, mark)

@@ -54,7 +54,8 @@ def get_compare_parser() -> Parser:
     )
     parser.prog = "uas report compare"
     add = parser.add_argument
-    add("runs", type=Path, nargs="+", metavar="RUN", help="folders of `uas evaluate BENCHMARK`")
+    add("runs", nargs="+", metavar="RUN", help="folders of `uas evaluate BENCHMARK`; NAME=FOLDER "
+        "of `uas evaluate reconstruction` on the benchmark NAME")  # fmt: skip
     add("--mark", action="store_true", help="mark what cannot be compared, instead of refusing it")
     add("--ours", action="store_true", help="leave out the published rows")
     add("--format", choices=("text", "markdown", "html"), default="text", help="default: text")
