@@ -23,7 +23,6 @@ from uas_plugin.codec.reasoning.encoders import FrozenEncoders
 from uas_plugin.codec.reasoning.model import ReasoningCodec
 from uas_plugin.codec.reasoning.sq_codec import (
     SQCodec,
-    SQCodecConfig,
     load_sq_codec,
     sq_codec_config,
 )
@@ -157,11 +156,9 @@ def load_decoder(folder: Path, device: str = "cpu") -> ReasoningDecoder:
     if any(folder.glob(RELEASE)):
         sq_codec = _release_sq_codec(folder)
     elif "sq_codec" in settings:
-        values = {k: tuple(v) if isinstance(v, list) else v
-                  for k, v in settings["sq_codec"].items()}  # fmt: skip
-        sq_codec = load_sq_codec(
-            SQCodecConfig(**values), load_weights(folder / SQ_WEIGHTS), str(folder / SQ_WEIGHTS)
-        )
+        path = folder / SQ_WEIGHTS
+        config = sq_codec_config(settings["sq_codec"])
+        sq_codec = load_sq_codec(config, load_weights(path), str(path))
     else:
         raise UASError(f"{folder} has no SQ-Codec: it gives ids, but decodes none")
     model = load_model(folder)
