@@ -285,4 +285,4 @@ def _load_release(
     found = sorted(folder.glob("*.checkpoint"), key=lambda p: p.stat().st_mtime)
     if checkpoint is None and not found:
         raise UASError(f"{folder} has no *.checkpoint")
-    return load_release(checkpoint or found[-1], options)
+    return load_release(Path(checkpoint) if checkpoint else found[-1], options)

@@ -249,7 +249,7 @@ class Session:
                 known = ", ".join(Item.__dataclass_fields__)
                 raise UASError(f"{path}, line {number}: unknown {unknown[0]}; known: {known}")
             sounds = ("audio", "audio_prompt", "answer_audio", "second_audio")
-            values = {
+            values: dict[str, Any] = {
                 key: self._one_audio(path.parent / value) if key in sounds else value
                 for key, value in row.items()
             }

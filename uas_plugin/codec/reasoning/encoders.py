@@ -16,13 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from uas_plugin.codec.reasoning.config import INTERVAL, LATENT_RATE, SAMPLING_RATE
+from uas_plugin.codec.reasoning.config import INTERVAL, SAMPLES_PER_LATENT, SAMPLING_RATE
 from uas_plugin.codec.reasoning.model import Features
 
 SPEECH_RATE = 16_000  # Hz that Whisper and WavLM hear
 WAVLM_LAYERS = slice(6, 10)  # of the hidden states, the embeddings being the first
 WAVLM_TAIL = 160  # zeros after the audio, so that 50 frames a second come out
-SAMPLES_PER_FRAME = int(SAMPLING_RATE / LATENT_RATE)
 
 
 @dataclass(frozen=True)
@@ -160,7 +159,7 @@ class FrozenEncoders(nn.Module):
         from torchaudio.functional import resample
 
         early, late = self.pretrained_model(wav)
-        frames = min(early.shape[-1], wav.shape[-1] // SAMPLES_PER_FRAME)
+        frames = min(early.shape[-1], wav.shape[-1] // SAMPLES_PER_LATENT)
         frames -= frames % INTERVAL
         speech = resample(wav, SAMPLING_RATE, SPEECH_RATE)
         return Features(

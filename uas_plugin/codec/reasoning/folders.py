@@ -16,14 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from uas_plugin.atomic import atomic_path, write_json
-from uas_plugin.checkpoint import fail_on, load_weights, state_problems
+from uas_plugin.checkpoint import fail_on, load_experiment, load_weights, state_problems
 from uas_plugin.codec.reasoning.config import codec_config, config_dict, config_of_state
 from uas_plugin.codec.reasoning.decoder import ReasoningDecoder
 from uas_plugin.codec.reasoning.encoders import FrozenEncoders
 from uas_plugin.codec.reasoning.model import ReasoningCodec
 from uas_plugin.codec.reasoning.sq_codec import (
     SQCodec,
-    SQCodecConfig,
     load_sq_codec,
     sq_codec_config,
 )
@@ -35,6 +34,7 @@ WEIGHTS, SQ_WEIGHTS, ENCODER_WEIGHTS = (
     "model.safetensors", "sq_codec.safetensors", "encoders.safetensors",
 )  # fmt: skip
 RELEASE = "ReasoningCodec*.checkpoint"
+TRAINED = "training_model.model."  # attributes of the ESPnet wrapper
 ENCODER_PREFIXES = ("whisper_encoder.", "wavlm_encoder.", "pretrained_model.")
 
 
@@ -156,11 +156,9 @@ def load_decoder(folder: Path, device: str = "cpu") -> ReasoningDecoder:
     if any(folder.glob(RELEASE)):
         sq_codec = _release_sq_codec(folder)
     elif "sq_codec" in settings:
-        values = {k: tuple(v) if isinstance(v, list) else v
-                  for k, v in settings["sq_codec"].items()}  # fmt: skip
-        sq_codec = load_sq_codec(
-            SQCodecConfig(**values), load_weights(folder / SQ_WEIGHTS), str(folder / SQ_WEIGHTS)
-        )
+        path = folder / SQ_WEIGHTS
+        config = sq_codec_config(settings["sq_codec"])
+        sq_codec = load_sq_codec(config, load_weights(path), str(path))
     else:
         raise UASError(f"{folder} has no SQ-Codec: it gives ids, but decodes none")
     model = load_model(folder)
@@ -208,6 +206,28 @@ def _release_encoders(folder: Path, music: nn.Module | None) -> FrozenEncoders:
     options = {"use_safetensors": True}
     whisper = WhisperModel.from_pretrained(folder / "whisper-medium", **options).encoder
     return FrozenEncoders(whisper, WavLMModel.from_pretrained(folder / "wavlm", **options), music)
+
+
+def export(exp_dir: Path, start: Path, folder: Path) -> None:
+    """Write a finished reconstruction training as one of our folders.
+
+    Args:
+        start: the folder that the training began with; encoders and SQ-Codec are its.
+
+    Raises:
+        UASError: the training is not finished, or does not fit ``start``.
+    """
+    _, state = load_experiment(exp_dir)
+    tokenizer, decoder = load_encoding(start), load_decoder(start)
+    weights = {name.removeprefix(TRAINED): value for name, value in state.items()}
+    _load_into(tokenizer.model, weights, str(exp_dir))
+    save(
+        folder,
+        tokenizer.model,
+        sq_codec=decoder.sq_codec,
+        encoders=tokenizer.encoders,
+        fill=tokenizer.fill,
+    )
 
 
 def convert(source: Path, folder: Path) -> None:

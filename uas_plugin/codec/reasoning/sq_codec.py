@@ -66,7 +66,7 @@ def sq_codec_config(options: Mapping[str, Any]) -> SQCodecConfig:
     if missing or unknown:
         what = f"missing {', '.join(missing)}" if missing else f"unknown {', '.join(unknown)}"
         raise UASError(f"configuration of an SQ-Codec: {what}")
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
     if values["num_bands"] != 1:
         raise UASError(f"an SQ-Codec of {values['num_bands']} bands is not supported: use one of 1")
     if values["causal"]:

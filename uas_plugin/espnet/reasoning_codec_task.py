@@ -1,0 +1,145 @@
+"""ESPnet task: the reconstruction phase of a ReasoningCodec, on crops of cuts at 24 kHz.
+
+Encoders, SQ-Codec and the reasoning branch are those of a folder and stay as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from espnet2.torch_utils.device_funcs import force_gatherable
+from espnet2.train.abs_espnet_model import AbsESPnetModel
+from espnet2.utils.types import str_or_none
+
+from uas_plugin.codec.reasoning.config import SAMPLES_PER_LATENT, SAMPLING_RATE
+from uas_plugin.codec.reasoning.encoders import FrozenEncoders
+from uas_plugin.codec.reasoning.folders import load_decoder, load_encoding
+from uas_plugin.codec.reasoning.sq_codec import SQCodec
+from uas_plugin.codec.reasoning.training import (
+    ReconstructionOptions,
+    ReconstructionTraining,
+    whole_frames,
+)
+from uas_plugin.codec.reasoning.windows import segment_length
+from uas_plugin.data.audio import first_channel
+from uas_plugin.data.manifests import load_cuts
+from uas_plugin.errors import UASError, suggest
+from uas_plugin.espnet.task import Batch, UASTask, rank_and_world
+
+BATCH_DEFAULTS: dict[str, Any] = {"size": 16, "seconds": 12.0, "valid_clips": 64}
+
+
+class ESPnetReasoningCodec(AbsESPnetModel):
+    """The reconstruction phase in ESPnet's form; the frozen parts are in no checkpoint."""
+
+    def __init__(
+        self, training: ReconstructionTraining, encoders: FrozenEncoders, sq_codec: SQCodec
+    ) -> None:
+        super().__init__()
+        self.training_model = training
+        self._frozen: list[Any] = [encoders.eval(), sq_codec.eval()]  # a list is no module
+
+    def forward(
+        self, wav: torch.Tensor, wav_lengths: torch.Tensor, utt_id: list[str] | None = None
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor]:
+        """Loss, statistics, weight (clips) of ``wav`` (B, S) at 24 kHz, S a multiple of 9600.
+
+        Validation draws its noise from the batch's content. ``utt_id``: names that the trainer
+        adds.
+        """
+        encoders, sq_codec = (module.to(wav.device) for module in self._frozen)
+        with torch.no_grad():
+            features = whole_frames(encoders(wav))
+            latents = sq_codec.encode(wav[:, None]).transpose(1, 2)
+        generator = None
+        if not self.training:
+            generator = torch.Generator().manual_seed(int(wav_lengths.sum()))
+        lengths = -(-wav_lengths // SAMPLES_PER_LATENT)
+        loss, stats = self.training_model(features, latents, lengths, generator)
+        weight = torch.tensor(len(wav), device=loss.device)
+        return force_gatherable((loss, stats, weight), loss.device)
+
+    def collect_feats(self, wav: torch.Tensor, wav_lengths: torch.Tensor) -> dict[str, Any]:
+        """The crops."""
+        return {"wav": wav[..., None], "wav_lengths": wav_lengths}
+
+
+@functools.lru_cache(maxsize=4)
+def _cuts(path: str) -> list[Any]:
+    found = list(load_cuts(path))
+    if not found:
+        raise UASError(f"{path} holds no cuts")
+    return found
+
+
+class ReasoningCodecTask(UASTask):
+    """``python -m uas_plugin.bin.reasoning_codec_train``."""
+
+    @classmethod
+    def add_task_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        """Add the ReasoningCodec's options to ESPnet's."""
+        cls.add_common_arguments(parser)
+        group = parser.add_argument_group(description="ReasoningCodec options")
+        group.add_argument("--train_cuts", type=str_or_none, help="cuts to train on")
+        group.add_argument("--valid_cuts", type=str_or_none, help="cuts to validate on")
+        group.add_argument("--codec", type=str_or_none, help="folder with encoders and SQ-Codec")
+        parser.get_default("required").extend(["train_cuts", "valid_cuts", "codec"])
+
+    @classmethod
+    def build_model(cls, args: argparse.Namespace) -> ESPnetReasoningCodec:
+        """The codec of ``--codec``; ``--model_conf`` has the weights of the losses."""
+        known = [f.name for f in fields(ReconstructionOptions)]
+        options = ReconstructionOptions(**_checked("model", args.model_conf, known))
+        tokenizer, decoder = load_encoding(Path(args.codec)), load_decoder(Path(args.codec))
+        training = ReconstructionTraining(tokenizer.model, options)
+        return ESPnetReasoningCodec(training, tokenizer.encoders, decoder.sq_codec)
+
+    @classmethod
+    def build_batches(cls, args: argparse.Namespace, mode: str, epoch: int) -> Iterable[Batch]:
+        """Random crops in random order to train on, beginnings to validate on."""
+        conf = {**BATCH_DEFAULTS, **_checked("batch", args.batch_conf, BATCH_DEFAULTS)}
+        train = mode == "train"
+        cuts = _cuts(args.train_cuts if train else args.valid_cuts)
+        if not train:
+            return _batches(cuts[: conf["valid_clips"]], conf, None)
+        rank, world = rank_and_world()
+        order = np.random.default_rng([args.seed, epoch]).permutation(len(cuts))
+        # Every rank gets as many batches; where they do not come out even, some cuts come twice.
+        step = conf["size"] * world
+        order = np.resize(order, -(-len(order) // step) * step)[rank::world]
+        rng = np.random.default_rng([args.seed, epoch, rank])
+        return _batches([cuts[i] for i in order], conf, rng)
+
+
+def _batches(
+    cuts: list[Any], conf: Mapping[str, Any], rng: np.random.Generator | None
+) -> Iterator[Batch]:
+    limit = segment_length(int(conf["seconds"] * SAMPLING_RATE))
+    for at in range(0, len(cuts), conf["size"]):
+        chosen = cuts[at : at + conf["size"]]
+        waves = []
+        for cut in chosen:
+            wave = first_channel(cut, SAMPLING_RATE, cut.id)
+            spare = max(0, len(wave) - limit)
+            start = int(rng.integers(spare + 1)) if rng is not None else 0
+            waves.append(wave[start : start + limit])
+        lengths = [len(wave) for wave in waves]
+        rows = np.zeros((len(waves), segment_length(max(lengths))), dtype=np.float32)
+        for row, wave in zip(rows, waves, strict=True):
+            row[: len(wave)] = wave
+        tensors = {"wav": torch.from_numpy(rows), "wav_lengths": torch.tensor(lengths)}
+        yield [cut.id for cut in chosen], tensors
+
+
+def _checked(name: str, given: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
+    for key in given:
+        if key not in known:
+            raise UASError(f"reasoning_codec.{name}: unknown key '{key}'.{suggest(key, known)}")
+    return dict(given)
