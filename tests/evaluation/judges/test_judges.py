@@ -319,7 +319,7 @@ def test_every_judge_can_be_made():
 @pytest.mark.parametrize(
     ("kind", "spec", "message"),
     [
-        ("asr", "whispr", "unknown asr judge 'whispr'. Did you mean 'whisper'"),
+        ("asr", "whispr", "unknown ASR judge 'whispr'. Did you mean 'whisper'"),
         ("asr", "whisper=no/such/folder", "no folder no/such/folder; download openai/whisper-l"),
         ("mos", "utmos=no/such", "no/such holds no hubconf.py: clone tarepan/SpeechMOS"),
         ("mos", "dnsmos=here", "its package carries the model"),

@@ -11,6 +11,7 @@ from scipy.stats import binom
 
 from uas_plugin.cli import _dispatch as uas
 from uas_plugin.errors import UASError
+from uas_plugin.evaluation.benchmarks.mmau import Questions
 
 COUNT = 10
 
@@ -36,6 +37,12 @@ def data(tmp_path_factory, clips) -> Path:
         )  # fmt: skip
     (folder / "mmau.json").write_text(json.dumps(entries))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def short_answers(monkeypatch):
+    """Random models never end, and the protocol allows them 4,096 tokens."""
+    monkeypatch.setattr(Questions, "max_new_tokens", 12)
 
 
 def evaluate(data: Path, output: Path, model: str, *options: str) -> dict:

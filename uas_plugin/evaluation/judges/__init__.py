@@ -68,7 +68,7 @@ KINDS: Mapping[str, tuple[str, Mapping[str, Known]]] = {
         },
     ),
     "versa": (
-        "versa:Versa",
+        "versa:back_end",
         {"versa": Known("FILE.yaml", True, "any metric of VERSA, where it is installed")},
     ),
 }
@@ -83,17 +83,13 @@ def make_judge(kind: str, spec: str, device: str = "cpu") -> Measure:
     Raises:
         UASError: unknown kind or name.
     """
-    from uas_plugin.evaluation.judges.measure import split_spec
-
     if kind not in KINDS:
         raise UASError(
             f"unknown kind of judge '{kind}'.{suggest(kind, KINDS)} Known: {', '.join(KINDS)}"
         )
-    place, known = KINDS[kind]
-    name, path = split_spec(spec, list(known), f"{kind} judge")
-    module, _, function = place.partition(":")
+    module, _, function = KINDS[kind][0].partition(":")
     make: Any = getattr(importlib.import_module(f"{_HERE}.{module}"), function)
-    return make(path if kind == "versa" else spec, device)
+    return make(spec, device)
 
 
 def find_judge(kind: str, spec: str, device: str = "cpu") -> Measure:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from uas_plugin.errors import UASError
-from uas_plugin.evaluation.judges.measure import RATE, Item, Measure
+from uas_plugin.evaluation.judges.measure import RATE, Item, Measure, split_spec
 
 WHERE = "https://github.com/wavlab-speech/versa"
 
@@ -78,6 +78,15 @@ class Versa(Measure):
         if done.returncode:
             lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
             raise UASError(f"versa failed: {lines[-1]}")
+
+
+def back_end(spec: str, device: str = "cpu") -> Versa:
+    """VERSA by ``versa=FILE.yaml``.
+
+    Raises:
+        UASError: unknown name.
+    """
+    return Versa(split_spec(spec, (Versa.name,), "back end")[1], device)
 
 
 def _key(place: int) -> str:
