@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from uas_plugin.errors import UASError
+from uas_plugin.evaluation.benchmarks import get_benchmark
 from uas_plugin.evaluation.runs.score import SCORES
 from uas_plugin.evaluation.tables import DASH, Cell, Table
 
@@ -52,7 +53,7 @@ class Run:
         prompt = self.facts.get("prompt")
         if self.facts.get("constrained"):
             parts.append("constrained choice")
-        if prompt and prompt["name"] not in ("lettered", "transcribe", "system"):
+        if prompt and prompt["name"] != get_benchmark(self.benchmark).prompts[0].name:
             parts.append(f"prompt {prompt['name']}")
         if self.facts.get("thinking"):
             parts.append("thoughts cut")
