@@ -145,6 +145,22 @@ def test_files_are_read_in_pieces_as_they_are_whole(rate, tmp_path):
         np.testing.assert_allclose(clip.read(start, stop), whole[start:stop], atol=1e-5)
 
 
+def test_long_files_and_the_published_windows(parts, tmp_path):
+    """A file that is read window by window gives the ids that its samples give."""
+    import soundfile
+
+    tokenizer = ReasoningTokenizer(parts[0], parts[2])
+    wave = noise(31.3)
+    soundfile.write(tmp_path / "a.wav", wave, 24_000, subtype="FLOAT")
+    (whole,), (pieces,) = (
+        tokenizer.encode([audio]) for audio in ((wave, 24_000), tmp_path / "a.wav")
+    )
+    assert whole.reasoning.shape == (157, 8) and whole.reconstruction.shape == (392, 8)
+    np.testing.assert_array_equal(pieces.reconstruction, whole.reconstruction)
+    (published,) = tokenizer.encode([(noise(1.0), 24_000)], published=True)
+    assert published.reasoning.shape == (6, 8) and published.reconstruction.shape == (13, 8)
+
+
 def random_ids(seconds: float) -> BranchIds:
     rng = np.random.default_rng(1)
     return BranchIds(

@@ -77,6 +77,7 @@ class MusicEncoder(nn.Module):
             num_attention_heads=config.heads,
             intermediate_size=config.inner,
             position_embeddings_type="rotary",
+            attn_implementation="sdpa",
         )
         self.positions = Wav2Vec2ConformerRotaryPositionalEmbedding(conformer)
         self.layers = nn.ModuleList(
@@ -136,7 +137,7 @@ class FrozenEncoders(nn.Module):
         from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
         return cls(
-            WhisperEncoder(WhisperConfig(**settings["whisper"])),
+            WhisperEncoder(WhisperConfig(**settings["whisper"], attn_implementation="sdpa")),
             WavLMModel(WavLMConfig(**settings["wavlm"])),
             MusicEncoder(MusicEncoderConfig(**settings["music"])),
         )
