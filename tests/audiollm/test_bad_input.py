@@ -63,6 +63,16 @@ def test_wrong_messages_are_named(llm, messages, wrong):
         assert "\n" not in str(error.value)
 
 
+def test_a_system_turn_alone_may_ask_for_speech(llm):
+    """As the published evaluation of SEED-TTS does."""
+    asked = [{"role": "system", "content": "say a"}]
+    assert len(llm.generate(asked, modality="audio", max_new_tokens=3).audio_tokens) <= 3
+    with pytest.raises(UASError, match="no user turn"):
+        llm.generate(asked, max_new_tokens=3)
+    with pytest.raises(UASError, match="no user turn"):
+        llm.generate([{"role": "assistant", "content": "a"}], modality="audio")
+
+
 def test_marks_that_are_no_audio_ids_stay_text(llm):
     assert llm.encode([{"role": "user", "content": "<|audio_x|> <|im_end|>"}])
 

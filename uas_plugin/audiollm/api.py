@@ -302,6 +302,7 @@ class AudioLLMGenerator:
             self.text,
             encode_audio=self._encode_audio,
             slots=None if self.audio is None else slots,
+            spoken=modality == "audio",
         )
         if len(ids) >= self._limit:
             raise UASError(

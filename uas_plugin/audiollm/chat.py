@@ -182,6 +182,7 @@ def encode_messages(
     *,
     encode_audio: Callable[[Mapping[str, Any]], Any] | None = None,
     slots: Callable[[Mapping[str, Any]], Sequence[int]] | None = None,
+    spoken: bool = False,
 ) -> list[int]:
     """Token ids of ``messages`` with the opening of the assistant's turn behind them.
 
@@ -190,14 +191,18 @@ def encode_messages(
     Args:
         encode_audio: gives the codebook entries of an audio part that has no ``tokens``.
         slots: of continuous input: the ids that stand for an audio part.
+        spoken: the answer is audio alone. Then a system turn may stand alone: that is how the
+            published evaluation asks for speech.
 
     Raises:
-        UASError: unknown role or part, or audio without tokens and no way to make them.
+        UASError: unknown role or part, no user turn, or audio without tokens and no way to make
+            them.
     """
     if not messages:
         raise UASError("there is no message to answer")
     _check_roles(messages)
-    if all(message["role"] != "user" for message in messages):
+    asking = ("user", "system") if spoken else ("user",)
+    if all(message["role"] not in asking for message in messages):
         raise UASError("there is no user turn to answer: add {'role': 'user', 'content': ...}")
     ids: list[int] = []
     for message in messages:
