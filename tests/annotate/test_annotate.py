@@ -151,6 +151,14 @@ def test_a_server_without_json_schema(
     assert source["response_format"] == offered[0]
 
 
+def test_many_requests_find_the_format_out_at_once(tmp_path: Path, kit: SimpleNamespace) -> None:
+    kit.served.control(formats=["json_object", "text"])
+    cuts = kit.make_cuts(tmp_path / "cuts.jsonl.gz", [f"A dog {n}." for n in range(40)])
+    annotate(cuts, tmp_path / "out", kit.options(concurrency=16, shard_size=40))
+    labels = kit.labelled(tmp_path / "out").values()
+    assert [label["uas_source"]["response_format"] for label in labels] == ["json_object"] * 40
+
+
 def test_the_key_stays_in_the_environment(
     tmp_path: Path,
     kit: SimpleNamespace,

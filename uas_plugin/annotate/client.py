@@ -166,19 +166,21 @@ class ChatClient:
     async def _ask_once(self, messages: list[dict[str, Any]], body: Mapping[str, Any]) -> Answer:
         """Send the request, in a less strict response format where a stricter one is refused."""
         refusal = ""
-        for level, (name, fields) in enumerate(self._formats):
+        formats = self._formats
+        for level, (name, fields) in enumerate(formats):
             try:
                 answer = await self._send(messages, name, {**fields, **body})
             except Refused as error:
                 refusal = refusal or str(error)
                 continue
-            if level:
+            # Another request that was on its way may have found it out first.
+            if level and self._formats is formats:
                 # Only the success of the next format shows that the format was what it refused.
                 logging.warning(
                     "the server refuses the response format %s (%s): going on with %s",
-                    self._formats[0][0], refusal, name,
+                    formats[0][0], refusal, name,
                 )  # fmt: skip
-                self._formats = self._formats[level:]
+                self._formats = formats[level:]
             return answer
         raise Refused(refusal)
 
