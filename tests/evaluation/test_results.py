@@ -71,6 +71,13 @@ def test_results_file_of_two_corpora_and_an_ablation(run):
     first = text
     results(["--recipe_dir", str(run.root)])
     assert (run.root / "RESULTS.md").read_text(encoding="utf-8") == first
+    # Run again without the ablations, their table stays, and says whose it is.
+    shutil.rmtree(folder)
+    for _ in range(2):
+        results(["--recipe_dir", str(run.root)])
+        text = (run.root / "RESULTS.md").read_text(encoding="utf-8")
+        assert text.count("### Ablations of the tokenizer\n\nKept from the run of ") == 1
+        assert text.count("| no_sae |") == 1 and "--ablations true" not in text
 
 
 def test_a_corpus_that_was_run_elsewhere_keeps_its_section(run):

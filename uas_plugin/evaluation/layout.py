@@ -356,6 +356,9 @@ def run_tables(scores: Scores) -> list[Table]:
     return [table for build in builders if (table := build(scores)) is not None]
 
 
+ABLATIONS = "Ablations of the tokenizer"  # the table's title
+
+
 def ablation_table(full: Scores, ablations: Sequence[Scores]) -> Table | None:
     """The full tokenizer beside its ablations, figures of the tokenizer alone."""
     if not ablations or is_pretrained(full):  # those are of a training that was here before
@@ -388,7 +391,7 @@ def ablation_table(full: Scores, ablations: Sequence[Scores]) -> Table | None:
         body.append((Cell(label), *cells))
     return Table(
         "ablations",
-        "Ablations of the tokenizer",
+        ABLATIONS,
         ("", *(heading for heading, _ in columns)),
         tuple(body),
         (True, *(False for _ in ablations)),

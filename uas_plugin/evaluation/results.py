@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from uas_plugin.errors import UASError
-from uas_plugin.evaluation.layout import ablation_table, run_tables
+from uas_plugin.evaluation.layout import ABLATIONS, ablation_table, run_tables
 from uas_plugin.evaluation.pretrained import (
     is_pretrained,
     pretrained_note,
@@ -17,11 +17,13 @@ from uas_plugin.evaluation.pretrained import (
 )
 from uas_plugin.evaluation.recipe_benchmarks import recipe_tables
 from uas_plugin.evaluation.study import STUDY
-from uas_plugin.evaluation.study_table import study_tables
+from uas_plugin.evaluation.study_table import TITLES, study_tables
 from uas_plugin.evaluation.tables import Cell, Table
 
 Scores = Mapping[str, Any]
 _HEADING = "## Corpus "
+_RUN_FACTS = ("date", "Git hash")
+_KEPT = "Kept from the run of"
 
 
 def _corpus_order(corpus: str) -> tuple[bool, str]:
@@ -151,6 +153,24 @@ def corpus_sections(text: str) -> dict[str, str]:
     return {part.partition("\n")[0].strip(): _HEADING + part.strip() for part in parts}
 
 
+def _kept(before: str, section: Sequence[str]) -> list[str]:
+    """Tables of an option (ablations, the study) that an earlier run made and this one did not.
+
+    Each says which run it is of.
+    """
+    facts = [re.search(rf"^- {name}: `(.*?)`", before, re.MULTILINE) for name in _RUN_FACTS]
+    if None in facts:
+        return []
+    date, commit = (match.group(1) for match in facts if match)
+    kept = []
+    for part in re.split(r"^### ", before, flags=re.MULTILINE)[1:]:
+        title, _, body = part.strip().partition("\n\n")
+        if title in (ABLATIONS, *TITLES) and not any(f"### {title}\n" in new for new in section):
+            note = "" if body.startswith(_KEPT) else f"{_KEPT} {date}, commit {commit}.\n\n"
+            kept.append(f"### {title}\n\n{note}{body}")
+    return kept
+
+
 def render_results(
     all_scores: Sequence[Scores], recipe_dir: Path, before: Mapping[str, str] | None = None
 ) -> str:
@@ -158,7 +178,8 @@ def render_results(
 
     Args:
         before: sections that were there. A corpus without scores here (it was run elsewhere) keeps
-            its section, which names its own date and commit.
+            its section, which names its own date and commit; one that was run again without an
+            option keeps that option's tables.
     """
     recipe = "/".join(recipe_dir.resolve().parts[-3:])
     parts = [
@@ -180,6 +201,10 @@ def render_results(
             _data(scores),
             *_sections(scores, "###", ablations, studies),
             *_benchmarks(scores),
+        ]
+        if not is_pretrained(scores):
+            section += _kept(sections.get(corpus, ""), section)
+        section += [
             f"### How to reproduce\n\n```sh\n{command}\n```",
         ]
         sections[corpus] = "\n\n".join(section)

@@ -26,6 +26,12 @@ ARMS = {
 }
 """Arms of the recipe in reading order; another one has its own name."""
 
+TITLES = (
+    "Which supervision and which input: 4-option questions on held-out audio",
+    "The same study by kind of audio and by field: likeliest choice",
+)
+"""Titles of the tables."""
+
 PUBLISHED = {"uas_qa": 0.557, "no_uas": 0.507, "no_qa": 0.470, "asr": 0.428}
 """MMSU perception of the same ablations of UAS-Audio (arXiv 2604.12506, Figure 4)."""
 
@@ -78,7 +84,7 @@ def _main(figures: Mapping[str, Any], arms: Sequence[str]) -> Table:
     clips = figures[f"{arms[0]}.written_all"]["detail"]["clips"]
     return Table(
         "lm_study",
-        "Which supervision and which input: 4-option questions on held-out audio",
+        TITLES[0],
         (
             "", "Answer as written", "± seeds", "Names no option", "Likeliest choice", "± seeds",
             "Seeds", "Published: MMSU perception",
@@ -110,7 +116,7 @@ def _by_field(figures: Mapping[str, Any], arms: Sequence[str]) -> Table:
     )
     return Table(
         "lm_study_fields",
-        "The same study by kind of audio and by field: likeliest choice",
+        TITLES[1],
         ("", *headings),
         tuple(body),
         (*(True for _ in arms), *(False for _ in range(3))),
