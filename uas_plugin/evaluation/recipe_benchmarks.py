@@ -65,6 +65,10 @@ def run_all(
         if next(iter(benchmark.items(folder)), None) is None:
             logging.info("%s: this corpus has no item of it", benchmark.title)
             continue
+        # No protocol prescribes the length of the recipe's own answers, and a model that never
+        # ends one would write thousands of tokens.
+        most = decode.text.get("max_new_tokens", benchmark.max_new_tokens)
+        benchmark.max_new_tokens = min(benchmark.max_new_tokens, int(most))
         for name in asked:
             run = output / benchmark_name / name
             options = RunOptions(seeds=(decode.seed,))
