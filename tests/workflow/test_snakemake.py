@@ -178,7 +178,10 @@ def test_dry_run_with_annotation(tmp_path: Path) -> None:
     planned = re.findall(r"^rule (\w+):", output, re.M)
     assert planned.count("annotate") == 1
     assert set(planned) - {"all", "annotate"} == {
-        rule for stage in STAGES for rule in stage.rules if "ablation" not in rule
+        rule
+        for stage in STAGES
+        for rule in stage.rules
+        if "ablation" not in rule and "lm_study" not in rule
     }
     labelled = f"{tmp_path}/data/mini/annotated/train"
     assert re.search(r"uas_bin annotate --config \S+/annotate.yaml --cuts \S+ --output_dir", output)
