@@ -106,7 +106,10 @@ def snakemake_command(run: Run, chosen: Sequence[Stage], options: Options) -> li
         # As in Kaldi: earlier stages are taken as they are, even if their options changed.
         command += ["--allowed-rules", *rules, *(rule for s in chosen for rule in s.rules)]
     if options.flag("force"):
-        command += ["--forcerun", *(rule for stage in chosen for rule in stage.rules)]
+        # A rule without wildcards that is forced runs even where nobody asks for its output.
+        idle = () if run.lm_study else ("lm_study_score",)
+        forced = (rule for stage in chosen for rule in stage.rules if rule not in idle)
+        command += ["--forcerun", *forced]
     return command
 
 

@@ -11,9 +11,9 @@ rule benchmarks:
     output:
         f"{E}/evaluate/info.json",
     log:
-        f"{E}/logs/evaluate.log",
+        f"{E}/logs/benchmarks.log",
     benchmark:
-        f"{E}/benchmarks/evaluate.tsv"
+        f"{E}/benchmarks/benchmarks.tsv"
     threads: 1
     resources:
         mem_mb=8000 if RUN.pretrained else 3000,
