@@ -36,6 +36,29 @@ def load_cuts(path: str | os.PathLike[str]) -> CutSet:
     return CutSet.from_jsonl_lazy(path)
 
 
+def cut_of_file(path: Path, cut_id: str, **supervision: Any) -> Any:
+    """A cut of a whole recording with one supervision over it.
+
+    Args:
+        supervision: further fields of Lhotse's ``SupervisionSegment``, such as ``text``.
+    """
+    from lhotse import Recording, SupervisionSegment
+
+    recording = Recording.from_file(path, recording_id=cut_id)
+    cut = recording.to_cut()
+    cut.id = cut_id
+    cut.supervisions = [
+        SupervisionSegment(
+            id=cut_id,
+            recording_id=cut_id,
+            start=0.0,
+            duration=recording.duration,
+            **supervision,
+        )
+    ]
+    return cut
+
+
 def save_cuts(cuts: Iterable[Any], path: str | os.PathLike[str]) -> int:
     """Write cuts one by one (``.jsonl`` or ``.jsonl.gz``), atomically; returns their number.
 

@@ -9,6 +9,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
+from uas_plugin.data.manifests import cut_of_file
 from uas_plugin.errors import UASError
 
 TABLE = "meta/esc50.csv"
@@ -37,8 +38,6 @@ def esc_cuts(folder: Path, ten: bool = False) -> list[Any]:
     Raises:
         UASError: a file is missing, or the table is not ESC-50's.
     """
-    from lhotse import Recording, SupervisionSegment
-
     (path,) = esc_files(folder)
     with open(path, encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
@@ -53,19 +52,7 @@ def esc_cuts(folder: Path, ten: bool = False) -> list[Any]:
         audio = folder / "audio" / name
         if not audio.exists():
             raise UASError(f"ESC-50: there is no {audio}. Put into --data: {_SOURCE}")
-        recording = Recording.from_file(audio, recording_id=audio.stem)
-        cut = recording.to_cut()
-        cut.id = audio.stem
-        cut.supervisions = [
-            SupervisionSegment(
-                id=audio.stem,
-                recording_id=audio.stem,
-                start=0.0,
-                duration=recording.duration,
-                custom={"labels": {LABEL: label}},
-            )
-        ]
-        cuts.append(cut)
+        cuts.append(cut_of_file(audio, audio.stem, custom={"labels": {LABEL: label}}))
     if not cuts:
         raise UASError(f"{path} lists no clip")
     return cuts

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from uas_plugin.bin import Parser, make_parser
+from uas_plugin.data.manifests import cut_of_file
 from uas_plugin.errors import UASError
 from uas_plugin.evaluation.benchmarks import NAMES, get_benchmark
 from uas_plugin.evaluation.benchmarks.base import Benchmark, Item
@@ -57,21 +58,6 @@ def _spoken(item: Item, folder: Path) -> tuple[Path, str]:
 
 
 def _cut(item: Item, audio: Path, text: str, language: str | None) -> Any:
-    from lhotse import Recording, SupervisionSegment
-
     if not audio.exists():
         raise UASError(f"item {item.id!r}: there is no recording {audio}")
-    recording = Recording.from_file(audio, recording_id=item.id)
-    cut = recording.to_cut()
-    cut.id = item.id
-    cut.supervisions = [
-        SupervisionSegment(
-            id=item.id,
-            recording_id=item.id,
-            start=0.0,
-            duration=recording.duration,
-            text=text,
-            language=language,
-        )
-    ]
-    return cut
+    return cut_of_file(audio, item.id, text=text, language=language)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ class Scoring:
         }
         names = [name for parts in self._names.values() for name in parts.values()]
         self._ratios = Ratios(names, len(options.seeds), options.resampling_seed)
-        self._chance: Counter[tuple[str, str]] = Counter()
+        self._chance: dict[tuple[str, str], float] = defaultdict(float)
         self.counts: Counter[str] = Counter()
         self.groups: dict[str, dict[str, Counter[str]]] = {}
         self.missing: list[str] = []
@@ -112,7 +112,7 @@ class Scoring:
         chance = self.benchmark.chance(item.entry)
         if chance is not None:
             for key in shown:
-                self._chance[key] += chance  # type: ignore[assignment]
+                self._chance[key] += chance
         values = {part: self._value(part, scores) for part in self._parts()}
         self._ratios.add(
             {name: values[part] for key in shown for part, name in self._names[key].items()}
