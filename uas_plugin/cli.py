@@ -27,6 +27,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "evaluate": ("uas_plugin.evaluation.cli:main", "score responses"),
     "report": ("uas_plugin.report.cli:main", "one HTML file of a finished run"),
     "config": ("uas_plugin.config.cli:main", "show the resolved configuration"),
+    "torchrun": ("uas_plugin.recipe.launch:main", "start a training on GPUs and nodes"),
     "doctor": ("uas_plugin.doctor:main", "check this installation"),
 }
 

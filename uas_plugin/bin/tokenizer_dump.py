@@ -20,6 +20,7 @@ def get_parser():
     )
     parser.add_argument("--config", type=Path, help="resolved YAML: batch_size")
     parser.add_argument("--tokenizer", type=Path, help="exported tokenizer")
+    parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
     parser.add_argument("--cuts", type=Path, help="cuts.jsonl.gz of the set")
     parser.add_argument("--output_dir", type=Path, required=True, help="folder of the set's tokens")
     parser.add_argument("--shard", type=int, default=0, help="which shard (default 0)")
@@ -55,6 +56,7 @@ def main(argv: Sequence[str]) -> None:
         args.shard,
         args.num_shards,
         conf.get("batch_size", 16),
+        args.device,
     )
 
 

@@ -35,6 +35,7 @@ class Run:
         overrides: Hydra overrides of the run.
         files: group -> YAML file (``--tokenizer_config F``).
         shards: parts that a set's token dump is cut into.
+        gpus: GPUs of a training on one node (``trainer.ngpu``); 0: the run uses none.
         ablations: tokenizer variants of the configuration.
         lm_study: arms of the study of AudioLLMs. study_seeds: each is trained once a seed.
         pretrained: whether the tokenizer is loaded instead of trained.
@@ -53,6 +54,7 @@ class Run:
     overrides: tuple[str, ...] = ()
     files: dict[str, str] = dataclasses.field(default_factory=dict)
     shards: int = 1
+    gpus: int = 0
     ablations: tuple[str, ...] = ()
     lm_study: tuple[str, ...] = ()
     study_seeds: tuple[int, ...] = ()

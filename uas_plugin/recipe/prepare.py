@@ -86,6 +86,7 @@ def prepare(
         overrides=tuple(overrides),
         files=files,
         shards=config["tokenizer"]["dump"]["num_shards"],
+        gpus=config["trainer"].get("ngpu", 0),
         ablations=tuple(Path(name).name for name in ablations),
         lm_study=tuple(Path(name).name for name in study["arms"]),
         study_seeds=tuple(study["seeds"]) if study["arms"] else (),

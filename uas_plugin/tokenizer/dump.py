@@ -43,13 +43,14 @@ def dump_shard(
     shard: int,
     num_shards: int,
     batch_size: int = 4,
+    device: str = "cpu",
 ) -> Path:
     """Encode every ``num_shards``-th cut, from the ``shard``-th on; returns the shard's folder.
 
     A shard that is complete and was made by the same tokenizer is left as it is.
     """
     folder = shard_folder(output_dir, shard)
-    tokenizer = load_tokenizer(tokenizer_dir)
+    tokenizer = load_tokenizer(tokenizer_dir, device=device)
     codebooks = tokenizer.num_codebooks
     digest = file_sha256(tokenizer_dir / "model.safetensors")
     source = itertools.islice(load_cuts(cuts_path), shard, None, num_shards)

@@ -18,6 +18,7 @@ rule ablation_train:
         f"{E}/benchmarks/ablations/{{ablation}}.train.tsv"
     threads: 1
     resources:
+        **gpus(RUN.gpus),
         mem_mb=4000,
         runtime=120,
     shell:

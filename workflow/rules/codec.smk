@@ -31,11 +31,15 @@ rule codec_train:
         f"{E}/benchmarks/codec_train.tsv"
     threads: 1
     resources:
+        **gpus(RUN.gpus),
         mem_mb=3000,
         runtime=60,
+        nodes=1,
+    params:
+        shape=shape,
     shell:
         "(uas_bin fresh --dir $EXP/codec {input} &&"
-        " uas_bin codec_train --config {input.config}"
+        " uas torchrun {params.shape} codec_train --config {input.config}"
         " --train_cuts {input.train} --valid_cuts {input.dev}"
         " --output_dir $EXP/codec --resume true) > {log} 2>&1"
 
@@ -84,11 +88,12 @@ rule codec_decode:
         f"{E}/benchmarks/codec_decode.tsv"
     threads: 1
     resources:
+        **gpus(1),
         mem_mb=3000,
         runtime=30,
     shell:
         "(uas_bin fresh --dir $EXP/codec/decode/test {input} &&"
-        " uas_bin codec_decode --config {input.config} --codec $EXP/codec/export"
+        " uas_bin codec_decode --device $DEVICE --config {input.config} --codec $EXP/codec/export"
         " --tokens {input.tokens} --reference_cuts {input.cuts}"
         " --output_dir $EXP/codec/decode/test) > {log} 2>&1"
 
@@ -107,9 +112,10 @@ rule codec_decode_tts:
         f"{E}/benchmarks/codec_decode_tts.tsv"
     threads: 1
     resources:
+        **gpus(1),
         mem_mb=3000,
         runtime=30,
     shell:
         "(uas_bin fresh --dir $EXP/codec/decode/tts {input} &&"
-        " uas_bin codec_decode --config {input.config} --codec $EXP/codec/export"
+        " uas_bin codec_decode --device $DEVICE --config {input.config} --codec $EXP/codec/export"
         " --tokens {input.tokens} --output_dir $EXP/codec/decode/tts) > {log} 2>&1"

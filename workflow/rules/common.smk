@@ -7,10 +7,13 @@ from snakemake.exceptions import WorkflowError
 
 from uas_plugin.errors import UASError
 from uas_plugin.recipe.folders import Run
+from uas_plugin.recipe.launch import shape_of
 from uas_plugin.recipe.prepare import for_snakemake
+from uas_plugin.recipe.site import Site
 
 try:
     RUN = for_snakemake(config)
+    SITE = Site.load()
 except UASError as error:
     raise WorkflowError(str(error)) from None
 
@@ -29,6 +32,7 @@ SHELL_NAMES = {
     "DUMP": P,
     "EXP": E,
     "SHARDS": RUN.shards,
+    "DEVICE": "cuda" if RUN.gpus else "cpu",
     "RECIPE": RUN.recipe,
     "EXP_ROOT": Path(E).parent.resolve(),
     "RESULTS": Path(RUN.results).resolve(),
@@ -61,3 +65,13 @@ def dumps(tok, sets=None):
     # Of the untrained baseline only what scoring compares is dumped.
     sets = sets or (SETS if tok == "tokenizer" else ("train", "test"))
     return [f"{P}/{tok}/{name}/info.json" for name in sets]
+
+
+def gpus(count):
+    """Resources of a rule that computes on up to so many GPUs: none in a run on CPUs."""
+    return SITE.gpus(min(count, RUN.gpus))
+
+
+def shape(wildcards, resources, threads):
+    """Where a training runs, as `uas torchrun` takes it: one process, all GPUs, several nodes."""
+    return shape_of(resources, threads)

@@ -64,11 +64,15 @@ rule audiollm_train:
         f"{E}/benchmarks/audiollm_train.tsv"
     threads: 1
     resources:
+        **gpus(RUN.gpus),
         mem_mb=3000,
         runtime=120,
+        nodes=1,
+    params:
+        shape=shape,
     shell:
         "(uas_bin fresh --dir $EXP/audiollm {input} &&"
-        " uas_bin audiollm_train --config {input.config}"
+        " uas torchrun {params.shape} audiollm_train --config {input.config}"
         " --train_data $DUMP/lm/train --valid_data $DUMP/lm/dev --vocab {input.vocab}"
         " --train_cuts $DUMP/tokenizer/train/cuts.jsonl.gz"
         " --valid_cuts $DUMP/tokenizer/dev/cuts.jsonl.gz --text_model $EXP/text"
@@ -109,10 +113,11 @@ rule audiollm_decode:
         f"{E}/benchmarks/audiollm_decode.tsv"
     threads: 1
     resources:
+        **gpus(1),
         mem_mb=3000,
         runtime=60,
     shell:
         "(uas_bin fresh --dir $EXP/audiollm/decode/test {input} &&"
-        " uas_bin audiollm_decode --config {input.config}"
+        " uas_bin audiollm_decode --device $DEVICE --config {input.config}"
         " --model $EXP/audiollm/export --tokens_dir $DUMP/tokenizer --set test"
         " --output_dir $EXP/audiollm/decode/test) > {log} 2>&1"

@@ -43,6 +43,7 @@ rule lm_study_arm:
         f"{E}/benchmarks/lm_study/{{arm}}.seed{{seed}}.tsv"
     threads: 1
     resources:
+        **gpus(RUN.gpus),
         mem_mb=3000,
         runtime=60,
     shell:

@@ -28,11 +28,15 @@ rule tokenizer_align:
         f"{E}/benchmarks/tokenizer_align.tsv"
     threads: 2
     resources:
+        **gpus(RUN.gpus),
         mem_mb=4000,
         runtime=60,
+        nodes=1,
+    params:
+        shape=shape,
     shell:
         "(export OMP_NUM_THREADS={threads}; uas_bin fresh --dir $EXP/tokenizer_align {input} &&"
-        " uas_bin tokenizer_train --config {input.config}"
+        " uas torchrun {params.shape} tokenizer_train --config {input.config}"
         " --train_cuts {input.train} --valid_cuts {input.dev} --text_model {input.text}"
         " --output_dir $EXP/tokenizer_align --resume true) > {log} 2>&1"
 
@@ -75,11 +79,15 @@ rule tokenizer_train:
         f"{E}/benchmarks/tokenizer_train.tsv"
     threads: 2
     resources:
+        **gpus(RUN.gpus),
         mem_mb=4000,
         runtime=120,
+        nodes=1,
+    params:
+        shape=shape,
     shell:
         "(export OMP_NUM_THREADS={threads}; uas_bin fresh --dir $EXP/tokenizer {input} &&"
-        " uas_bin tokenizer_train --config {input.config}"
+        " uas torchrun {params.shape} tokenizer_train --config {input.config}"
         " --train_cuts {input.train} --valid_cuts {input.dev} --text_model {input.text}"
         " --init_param {input.init} --output_dir $EXP/tokenizer --resume true) > {log} 2>&1"
 

@@ -23,10 +23,11 @@ rule dump_shard:
         f"{E}/benchmarks/dump/{{tok}}.{{set}}.{{shard}}.tsv"
     threads: 1
     resources:
+        **gpus(1),
         mem_mb=8000 if RUN.pretrained else 2000,
         runtime=30,
     shell:
-        "uas_bin tokenizer_dump"
+        "uas_bin tokenizer_dump --device $DEVICE"
         " --config {input.config} --tokenizer $EXP/{wildcards.tok}/export --cuts {input.cuts}"
         " --output_dir $DUMP/{wildcards.tok}/{wildcards.set} --shard {wildcards.shard}"
         " --num_shards $SHARDS > {log} 2>&1"

@@ -14,10 +14,14 @@ rule vocoder_train:
         f"{E}/benchmarks/vocoder_train.tsv"
     threads: 1
     resources:
+        **gpus(RUN.gpus),
         mem_mb=3000,
         runtime=60,
+        nodes=1,
+    params:
+        shape=shape,
     shell:
         "(uas_bin fresh --dir $EXP/vocoder {input} &&"
-        " uas_bin vocoder_train --config {input.config}"
+        " uas torchrun {params.shape} vocoder_train --config {input.config}"
         " --train_cuts {input.train} --valid_cuts {input.dev}"
         " --output_dir $EXP/vocoder --resume true) > {log} 2>&1"
