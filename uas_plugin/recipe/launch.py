@@ -97,8 +97,7 @@ def rendezvous(environ: Mapping[str, str]) -> Rendezvous:
     return Rendezvous(
         nodes=nodes,
         node_rank=int(environ["SLURM_NODEID"]),
-        host=environ.get("MASTER_ADDR")
-        or node_address(first_host(environ["SLURM_STEP_NODELIST"])),
+        host=environ.get("MASTER_ADDR") or node_address(first_host(environ["SLURM_STEP_NODELIST"])),
         port=int(environ.get("MASTER_PORT") or FIRST_PORT + number % PORTS),
     )
 
@@ -133,7 +132,7 @@ def shape_of(resources: Mapping[str, Any], threads: int) -> str:
 
 
 def espnet_words(gpus: int) -> list[str]:
-    """ESPnet's options for a process that torchrun started: one GPU each, whatever ``ngpu`` says."""
+    """ESPnet's options for a process that torchrun starts: one GPU, whatever its file says."""
     return [
         *("--ngpu", str(min(1, gpus)), "--multiprocessing_distributed", "false"),
         *("--dist_backend", "nccl" if gpus else "gloo"),
@@ -183,7 +182,9 @@ def get_parser() -> Parser:
     parser.add_argument("--cpus_per_node", type=int, default=1, help="CPUs of a node's task (1)")
     parser.add_argument("--gpu_type", help="model of the GPUs, where the cluster wants it named")
     parser.add_argument("--dry_run", action="store_true", help="print the command")
-    parser.add_argument("training", help="module of uas_plugin.bin: tokenizer_train, codec_train, ...")
+    parser.add_argument(
+        "training", help="module of uas_plugin.bin: tokenizer_train, codec_train, ..."
+    )
     parser.add_argument("options", nargs=argparse.REMAINDER, help="the training's own")
     return parser
 

@@ -15,7 +15,8 @@ OPTIONS: dict[str, str] = {
     "stop_stage": "last stage to run (10)",
     "corpus": "mini, realmini, or a name of your own with --corpus_dir (mini)",
     "corpus_dir": "folder of recordings with metadata.jsonl",
-    "ngpu": "GPUs per training (0)",
+    "ngpu": "GPUs per training, on each of its nodes (0)",
+    "num_nodes": "nodes per training; more than 1 with cmd_backend=slurm (1)",
     "nj": "cores to use at the same time (2)",
     "datadir": "where manifests go (data)",
     "dumpdir": "where tokens go (dump)",
@@ -30,7 +31,7 @@ OPTIONS: dict[str, str] = {
     "help": "this text",
 }
 FLAGS = ("ablations", "lm_study", "force", "dry_run", "help")
-NUMBERS = ("stage", "stop_stage", "ngpu", "nj")
+NUMBERS = ("stage", "stop_stage", "ngpu", "num_nodes", "nj")
 
 
 @dataclass

@@ -18,6 +18,7 @@ from uas_plugin.recipe.lock import clear_stale, only_run
 from uas_plugin.recipe.monitor import Monitor, human_time, tail
 from uas_plugin.recipe.options import Options, absolute, help_text, parse
 from uas_plugin.recipe.prepare import prepare, quoted, written
+from uas_plugin.recipe.site import PREFIX
 from uas_plugin.recipe.stages import STAGES, Stage, check_needs, select, stages_of
 
 DEFAULT_CORES = 2
@@ -51,7 +52,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         clear_stale(ROOT, [run.data, run.dump, run.exp])
         command = snakemake_command(run, chosen, options)
         if dry:
-            raise SystemExit(subprocess.run([*command, "--dry-run"], cwd=ROOT).returncode)
+            environment = {**os.environ, **_site_environment(options)}
+            words = [*command, "--dry-run"]
+            raise SystemExit(subprocess.run(words, cwd=ROOT, env=environment).returncode)
         _execute(run, command, options, start)
 
 
@@ -97,7 +100,7 @@ def _located(override: str, recipe_dir: Path) -> str:
 def snakemake_command(run: Run, chosen: Sequence[Stage], options: Options) -> list[str]:
     """The call of Snakemake for these stages."""
     rules = [f"stage{stage.number}" for stage in chosen]
-    profile = os.environ.get("UAS_PROFILE", "workflow/profiles/local")
+    profile = _profile(options)
     command = [sys.executable, "-m", "snakemake", *rules, "--profile", profile]
     if "nj" in options.values or profile.endswith("local"):
         command += ["--cores", str(options.number("nj", DEFAULT_CORES))]
@@ -113,11 +116,36 @@ def snakemake_command(run: Run, chosen: Sequence[Stage], options: Options) -> li
     return command
 
 
+def _profile(options: Options) -> str:
+    """Snakemake's profile: what cmd.sh chose, and for several nodes the one beside it.
+
+    Raises:
+        UASError: several nodes on this machine alone.
+    """
+    profile = os.environ.get("UAS_PROFILE", "workflow/profiles/local")
+    if options.number("num_nodes", 1) <= 1:
+        return profile
+    if not profile.endswith("slurm"):
+        raise UASError("--num_nodes needs Slurm: cmd_backend=slurm ./run.sh --num_nodes 2 ...")
+    return f"{profile}_multinode"
+
+
+def _site_environment(options: Options) -> dict[str, str]:
+    """The options that the profile of several nodes reads from the environment (recipe/site.py)."""
+    if options.number("num_nodes", 1) <= 1:
+        return {}
+    chosen = {
+        "num_nodes": options.number("num_nodes", 1),
+        "gpus_per_node": options.number("ngpu", 0),
+    }
+    return {f"{PREFIX}{key}".upper(): str(value) for key, value in chosen.items()}
+
+
 def _execute(run: Run, command: list[str], options: Options, start: float) -> None:
     """Run Snakemake under the monitor; exit with its status."""
     log_path = ROOT / run.exp / "logs" / "snakemake.log"
     log_path.parent.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, **_site_environment(options), "PYTHONUNBUFFERED": "1"}
     if options.flag("force"):
         environment["UAS_FRESH"] = "true"
     with open(log_path, "a", encoding="utf-8") as log:

@@ -1,7 +1,7 @@
 """What differs between clusters, from one small file: the Slurm profiles read it, rules never do.
 
-The file is ``workflow/profiles/site.yaml`` (``UAS_SITE`` names another); a key may also be given as
-an environment variable, ``UAS_SLURM_ACCOUNT=abc`` for ``account``, which then counts. Without either
+The file is ``workflow/profiles/site.yaml`` (``UAS_SITE`` names another). A key may also be given as
+an environment variable, which then counts: ``UAS_SLURM_ACCOUNT=abc``. Without either
 the cluster's own defaults hold.
 """
 
@@ -119,12 +119,12 @@ class Site:
         }
 
     def one_node(self) -> dict[str, dict[str, Any]]:
-        """``set-resources`` of the profile slurm: trainings take as many GPUs as the run asks for."""
-        # 0 tasks a GPU: no word about tasks, so that one process (torchrun) gets all GPUs of the job.
+        """``set-resources`` of the profile slurm: a training has the GPUs that the run asks for."""
+        # 0 tasks a GPU: no word about tasks, so that one process (torchrun) gets all of them.
         return {rule: {"tasks_per_gpu": 0, **self._limits()} for rule in TRAININGS}
 
     def several_nodes(self) -> dict[str, dict[str, Any]]:
-        """``set-resources`` of the profile slurm_multinode: a training on ``num_nodes`` whole nodes.
+        """``set-resources`` of the profile slurm_multinode: trainings on ``num_nodes`` nodes each.
 
         Raises:
             UASError: fewer than two nodes.

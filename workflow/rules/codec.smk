@@ -3,6 +3,7 @@
 
 localrules:
     stage5,
+    codec_export,
 
 
 # A vocoder is told by its options, and by its weights where it has any.

@@ -1,4 +1,7 @@
 # The run (folders, configuration), and the helpers of the other files.
+#
+# `localrules` of the other files: target rules, and steps that are over before a cluster job has
+# started (docs/cluster.md has the measurement); they run where Snakemake does.
 import shlex
 import sys
 from pathlib import Path

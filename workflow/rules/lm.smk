@@ -5,6 +5,7 @@ localrules:
     stage6,
     stage7,
     stage8,
+    audiollm_export,
 
 
 include: "lm_study.smk"

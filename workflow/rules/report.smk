@@ -3,6 +3,7 @@
 
 localrules:
     stage10,
+    report,
 
 
 rule stage10:

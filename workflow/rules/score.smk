@@ -4,6 +4,9 @@
 
 localrules:
     stage9,
+    score,
+    score_schema,
+    questions,
 
 
 rule stage9:

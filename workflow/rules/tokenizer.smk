@@ -6,6 +6,7 @@
 
 localrules:
     stage3,
+    tokenizer_export,
 
 
 rule stage3:

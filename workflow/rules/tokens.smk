@@ -5,6 +5,13 @@ localrules:
     stage4,
 
 
+# Joining a few shards is over before a job has started; joining thousands is a job.
+if RUN.shards <= 16:
+
+    localrules:
+        dump_merge,
+
+
 rule stage4:
     input:
         [mark for tok in TOKENIZERS for mark in dumps(tok)],

@@ -1,5 +1,5 @@
-# Where jobs run: "local" on this machine, "slurm" through sbatch. A site edits
-# workflow/profiles/slurm, which takes the place of Kaldi's conf/slurm.conf.
+# Where jobs run: "local" on this machine, "slurm" through sbatch. What takes the place of Kaldi's
+# conf/slurm.conf is workflow/profiles/site.yaml: see docs/cluster.md.
 cmd_backend=${cmd_backend:-local}
 
 case $cmd_backend in
