@@ -51,7 +51,7 @@ def test_one_process_is_the_training_itself():
 
 def test_one_node_uses_all_its_gpus():
     assert become("--gpus_per_node 8 codec_train --config c --ngpu 8") == (
-        "-m torch.distributed.run --standalone --nproc-per-node 8"
+        "-m uas_plugin.espnet.torchrun --standalone --nproc-per-node 8"
         " -m uas_plugin.bin.codec_train --config c --ngpu 8"
         " --ngpu 1 --multiprocessing_distributed false --dist_backend nccl"
     )
@@ -75,7 +75,7 @@ def test_several_nodes_start_once_a_node_and_meet(tmp_path, monkeypatch):
     inside = become(line, STEP)
     port = FIRST_PORT + 77 * 16 % PORTS
     assert inside.startswith(
-        "-m torch.distributed.run --nnodes 2 --node-rank 1"
+        "-m uas_plugin.espnet.torchrun --nnodes 2 --node-rank 1"
         f" --master-addr localhost --master-port {port} --nproc-per-node 8 -m"
     )
     monkeypatch.setenv("PATH", str(tmp_path / "none"))

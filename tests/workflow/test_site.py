@@ -88,7 +88,7 @@ def test_trainings_are_the_rules_that_uas_torchrun_starts():
     started = set()
     for path in (ROOT / "workflow" / "rules").glob("*.smk"):
         for block in re.split(r"^(?=rule )", path.read_text(), flags=re.M)[1:]:
-            if "uas torchrun {params.shape}" in block:
+            if "training {params.shape} " in block:
                 started.add(block.split(":")[0].removeprefix("rule "))
                 assert "nodes=1" in block and "**gpus(RUN.gpus)" in block
     assert started == set(TRAININGS)
@@ -139,18 +139,18 @@ def test_gpus_go_to_the_rules_that_use_them(tmp_path):
         **{rule: 4 for rule in TRAININGS if rule != "vocoder_train"},
         "dump_shard": 1, "codec_decode": 1, "codec_decode_tts": 1, "audiollm_decode": 1,
     }  # fmt: skip
-    assert "uas torchrun --nodes 1 --gpus_per_node 4 audiollm_train --config" in text
+    assert "training --nodes 1 --gpus_per_node 4 audiollm_train --config" in text
 
 
 def test_the_same_rule_on_cpus_and_on_two_nodes(tmp_path):
     text = dry_run("size=smoke", "--profile", "slurm", exp=tmp_path / "cpu")
     assert not re.search(r"\b(?:gpu|gpu_model|gres)=", text)
-    assert "uas torchrun --nodes 1 --gpus_per_node 0 audiollm_train --config" in text
+    assert "training --nodes 1 --gpus_per_node 0 audiollm_train --config" in text
     several = str(PROFILES / "slurm_multinode")
     text = dry_run(
         "size=smoke", "--profile", several, exp=tmp_path / "nodes", UAS_SLURM_GPU_TYPE="a"
     )
-    expected = "uas torchrun --nodes 2 --gpus_per_node 8 --cpus_per_node 64 --gpu_type a"
+    expected = "training --nodes 2 --gpus_per_node 8 --cpus_per_node 64 --gpu_type a"
     assert f"{expected} audiollm_train --config" in text and f"{expected} codec_train" in text
 
 

@@ -2,7 +2,7 @@
 
 The same line starts one process, one a GPU of this machine, or one a GPU on several nodes. There it
 runs twice: the first call starts itself once a node (``srun``), and those find the first node, its
-port and their own rank in the variables of the Slurm step, and become ``torch.distributed.run``.
+port and their own rank in the variables of the Slurm step, and become torch's own torchrun.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from typing import Any
 from uas_plugin import bin as entry_points
 from uas_plugin.bin import Parser, make_parser
 from uas_plugin.errors import UASError, suggest
+
+TORCHRUN = "uas_plugin.espnet.torchrun"
+"""torch.distributed.run, less its habit of ending with 1 whatever its processes end with."""
 
 FIRST_PORT, PORTS = 15000, 10000
 """Ports of rank 0: below those that Linux gives to clients (32768 and above)."""
@@ -163,7 +166,7 @@ def command(
     # On one node, what a Slurm step says of others is not meant for this training.
     meeting = rendezvous(environ) if args.nodes > 1 else Rendezvous()
     return [
-        *(sys.executable, "-m", "torch.distributed.run", *meeting.words()),
+        *(sys.executable, "-m", TORCHRUN, *meeting.words()),
         *("--nproc-per-node", str(processes), *program, *espnet_words(args.gpus_per_node)),
     ]
 

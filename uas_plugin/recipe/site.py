@@ -19,7 +19,7 @@ FILE = "workflow/profiles/site.yaml"
 PREFIX = "UAS_SLURM_"
 
 TRAININGS = ("tokenizer_align", "tokenizer_train", "codec_train", "vocoder_train", "audiollm_train")
-"""Rules whose command `uas torchrun` starts: on any number of GPUs and nodes."""
+"""Rules whose command `training` of job.sh starts: on any number of GPUs and nodes."""
 
 
 @dataclasses.dataclass(frozen=True)

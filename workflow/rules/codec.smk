@@ -40,7 +40,7 @@ rule codec_train:
         shape=shape,
     shell:
         "(uas_bin fresh --dir $EXP/codec {input} &&"
-        " uas torchrun {params.shape} codec_train --config {input.config}"
+        " training {params.shape} codec_train --config {input.config}"
         " --train_cuts {input.train} --valid_cuts {input.dev}"
         " --output_dir $EXP/codec --resume true) > {log} 2>&1"
 

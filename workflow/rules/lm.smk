@@ -73,7 +73,7 @@ rule audiollm_train:
         shape=shape,
     shell:
         "(uas_bin fresh --dir $EXP/audiollm {input} &&"
-        " uas torchrun {params.shape} audiollm_train --config {input.config}"
+        " training {params.shape} audiollm_train --config {input.config}"
         " --train_data $DUMP/lm/train --valid_data $DUMP/lm/dev --vocab {input.vocab}"
         " --train_cuts $DUMP/tokenizer/train/cuts.jsonl.gz"
         " --valid_cuts $DUMP/tokenizer/dev/cuts.jsonl.gz --text_model $EXP/text"

@@ -37,7 +37,7 @@ rule tokenizer_align:
         shape=shape,
     shell:
         "(export OMP_NUM_THREADS={threads}; uas_bin fresh --dir $EXP/tokenizer_align {input} &&"
-        " uas torchrun {params.shape} tokenizer_train --config {input.config}"
+        " training {params.shape} tokenizer_train --config {input.config}"
         " --train_cuts {input.train} --valid_cuts {input.dev} --text_model {input.text}"
         " --output_dir $EXP/tokenizer_align --resume true) > {log} 2>&1"
 
@@ -88,7 +88,7 @@ rule tokenizer_train:
         shape=shape,
     shell:
         "(export OMP_NUM_THREADS={threads}; uas_bin fresh --dir $EXP/tokenizer {input} &&"
-        " uas torchrun {params.shape} tokenizer_train --config {input.config}"
+        " training {params.shape} tokenizer_train --config {input.config}"
         " --train_cuts {input.train} --valid_cuts {input.dev} --text_model {input.text}"
         " --init_param {input.init} --output_dir $EXP/tokenizer --resume true) > {log} 2>&1"
 

@@ -22,6 +22,6 @@ rule vocoder_train:
         shape=shape,
     shell:
         "(uas_bin fresh --dir $EXP/vocoder {input} &&"
-        " uas torchrun {params.shape} vocoder_train --config {input.config}"
+        " training {params.shape} vocoder_train --config {input.config}"
         " --train_cuts {input.train} --valid_cuts {input.dev}"
         " --output_dir $EXP/vocoder --resume true) > {log} 2>&1"

@@ -16,6 +16,25 @@ uas() {
   "$PYTHON" -m uas_plugin.cli "$@"
 }
 
+# Slurm's SIGTERM (the node is wanted for another job, or time is up) reaches every process of a job.
+# The shells wait for the training, which saves; a subshell forgets its parent's traps.
+wait_for_children() { trap : TERM USR1; }
+wait_for_children
+
+# training [options of `uas torchrun`]: a training on the GPUs and nodes of the job. One that saved
+# before it was stopped ends with status 75. Its job then goes back into the queue by itself: that
+# costs no retry, and needs no Snakemake to be alive.
+training() {
+  local status=0
+  wait_for_children
+  uas torchrun "$@" || status=$?
+  if [ "$status" -eq 75 ] && [ -n "${SLURM_JOB_ID-}" ] && scontrol requeue "$SLURM_JOB_ID"; then
+    echo "saved; job $SLURM_JOB_ID waits in the queue again" >&2
+    sleep 60 # Slurm ends this job meanwhile
+  fi
+  return "$status"
+}
+
 # A shared lock as long as the job lives: run.sh does not start beside a job of a killed run.
 mkdir -p "$EXP"
 exec 8>>"$EXP/.jobs.lock"
