@@ -25,6 +25,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "schema": ("uas_plugin.schema.cli:main", "check or show UAS JSON"),
     "qa": ("uas_plugin.qa.cli:main", "annotated cuts -> questions and answers"),
     "evaluate": ("uas_plugin.evaluation.cli:main", "score responses"),
+    "status": ("uas_plugin.recipe.status_cli:main", "how a run stands"),
     "report": ("uas_plugin.report.cli:main", "one HTML file of a finished run"),
     "config": ("uas_plugin.config.cli:main", "show the resolved configuration"),
     "doctor": ("uas_plugin.doctor:main", "check this installation"),

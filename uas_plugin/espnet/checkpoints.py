@@ -9,7 +9,6 @@ is: how many steps are done, what they reported, and the random generators of ev
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import random
@@ -24,6 +23,7 @@ import numpy as np
 import torch
 from espnet2.train.reporter import Reporter, SubReporter
 
+from uas_plugin.bin import NO_SPACE
 from uas_plugin.errors import UASError
 
 CHECKPOINT = "checkpoint.pth"
@@ -144,7 +144,7 @@ def atomic_torch_save() -> Iterator[None]:
 
 def _not_written(path: Path, error: Exception) -> Exception:
     """The error of a failed write; one line with the mend where the disk is full."""
-    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    full = getattr(error, "errno", None) in NO_SPACE
     if not full and shutil.disk_usage(path.parent).free >= ROOM:
         return error
     return UASError(

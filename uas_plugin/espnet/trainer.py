@@ -151,7 +151,7 @@ class UASTrainer(Trainer):
                 return
             items += len(names)
             yield names, batch
-            beat(step=running.steps + 1, steps=total, items=items)
+            beat(first=done, step=running.steps + 1, steps=total, items=items)
 
     @classmethod
     def _save_and_leave(cls, *, changed: bool) -> None:
