@@ -59,9 +59,7 @@ def read_usage(exp_dir: Path) -> Iterator[JobUsage]:
         if wall is None:
             continue
         name = str(path.relative_to(folder).with_suffix(""))
-        yield JobUsage(
-            name, wall, _number(row.get("cpu_time")), _number(row.get("max_rss")), ended
-        )
+        yield JobUsage(name, wall, _number(row.get("cpu_time")), _number(row.get("max_rss")), ended)
 
 
 def _number(text: str | None) -> float | None:

@@ -94,7 +94,10 @@ def find_run(given: Path | None) -> Run:
         if exp is None:
             raise UASError(f"{given} is no folder of a run (exp/<corpus> with conf/run.json)")
         return Run.load(exp.absolute() / "conf")
-    records = [*ROOT.glob("egs/*/*/exp/*/conf/run.json"), *ROOT.glob("egs/*/*/exp/*/*/conf/run.json")]
+    records = [
+        *ROOT.glob("egs/*/*/exp/*/conf/run.json"),
+        *ROOT.glob("egs/*/*/exp/*/*/conf/run.json"),
+    ]
     if not records:
         raise UASError("no run was started in this checkout: give its folder, exp/<corpus>")
     return Run.load(max(records, key=_touched).parent)
