@@ -94,10 +94,9 @@ def find_run(given: Path | None) -> Run:
         if exp is None:
             raise UASError(f"{given} is no folder of a run (exp/<corpus> with conf/run.json)")
         return Run.load(exp.absolute() / "conf")
-    records = [
-        *ROOT.glob("egs/*/*/exp/*/conf/run.json"),
-        *ROOT.glob("egs/*/*/exp/*/*/conf/run.json"),
-    ]
+    # Runs of another size than full lie one folder deeper.
+    depths = ("*", "*/*")
+    records = [r for deep in depths for r in ROOT.glob(f"egs/*/*/exp/{deep}/conf/run.json")]
     if not records:
         raise UASError("no run was started in this checkout: give its folder, exp/<corpus>")
     return Run.load(max(records, key=_touched).parent)
