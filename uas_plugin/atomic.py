@@ -52,8 +52,8 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _open(path: str | os.PathLike[str], mode: str, name: str | None = None) -> IO[str]:
-    """Open text, gzipped when ``name`` (default: the path) ends in .gz."""
+def open_text(path: str | os.PathLike[str], mode: str = "r", name: str | None = None) -> IO[str]:
+    """Open text (UTF-8), gzipped when ``name`` (default: the path) ends in .gz."""
     if str(name or path).endswith(".gz"):
         return gzip.open(path, mode + "t", encoding="utf-8")  # type: ignore[return-value]
     return open(path, mode, encoding="utf-8")
@@ -61,7 +61,7 @@ def _open(path: str | os.PathLike[str], mode: str, name: str | None = None) -> I
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write ``text`` (UTF-8; gzipped for ``*.gz``) atomically."""
-    with atomic_path(path) as temporary, _open(temporary, "w", str(path)) as stream:
+    with atomic_path(path) as temporary, open_text(temporary, "w", str(path)) as stream:
         stream.write(text)
 
 
@@ -73,7 +73,7 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 def write_jsonl(path: str | os.PathLike[str], rows: Iterable[Any]) -> int:
     """Write one JSON value a line, atomically; returns the number of lines."""
     count = 0
-    with atomic_path(path) as temporary, _open(temporary, "w", str(path)) as stream:
+    with atomic_path(path) as temporary, open_text(temporary, "w", str(path)) as stream:
         for row in rows:
             stream.write(json.dumps(row, ensure_ascii=False) + "\n")
             count += 1
@@ -82,7 +82,7 @@ def write_jsonl(path: str | os.PathLike[str], rows: Iterable[Any]) -> int:
 
 def read_jsonl(path: str | os.PathLike[str]) -> Iterator[Any]:
     """Yield the JSON value of each non-empty line (gzipped for ``*.gz``)."""
-    with _open(path, "r") as stream:
+    with open_text(path, "r") as stream:
         for line in stream:
             if line.strip():
                 yield json.loads(line)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import logging
 import os
 from collections import Counter
@@ -35,6 +35,7 @@ from uas_plugin.data.tokens import (
     read_token_info,
     read_token_text,
     require_one_codebook,
+    with_tokens,
 )
 from uas_plugin.errors import UASError
 from uas_plugin.progress import progress
@@ -113,69 +114,102 @@ class ItemMaker:
         return [("speech_chat", self._example(asked, **answer))]
 
 
-def write_set(
-    cuts: Iterable[Any],
-    tokens: Mapping[str, np.ndarray],
-    maker: ItemMaker,
-    folder: Path,
-    replies: Mapping[str, Reply],
-) -> dict[str, Any]:
-    """Write the groups of one set and return its ``info.json``.
-
-    Args:
-        replies: what is said to each question, by cut id.
+class SetWriter:
+    """The groups of one set or shard, and what is left out of it.
 
     Items too long for ``max_tokens`` are left out whole, counted, and listed in
     ``too_long.jsonl``; cuts without tokens are left out and counted.
     """
-    limit, no_tokens = maker.options.max_tokens, 0
-    dropped: list[dict[str, Any]] = []
-    with GroupWriter(folder, maker.vocabulary.size) as writer:
-        for cut in progress(cuts, desc=f"LM items {folder.name}"):
-            codes = tokens.get(cut.id)
-            if codes is None or not len(codes):
-                no_tokens += 1
-                continue
-            for items in maker.groups(cut, codes, replies.get(cut.id)):
-                sizes = [len(e.prefix) + len(e.prompt) + len(e.answer) for _, e in items]
-                fitting = [item for item, size in zip(items, sizes) if size <= limit]
-                dropped += [
-                    {"id": cut.id, "task": task, "tokens": size}
-                    for (task, _), size in zip(items, sizes)
-                    if size > limit
-                ]
-                if fitting:
-                    writer.add(cut.id, fitting)
-        if not writer.counts["groups"]:
+
+    def __init__(self, folder: Path, maker: ItemMaker) -> None:
+        self.folder, self.maker = folder, maker
+        self.writer = GroupWriter(folder, maker.vocabulary.size)
+        self.dropped: list[dict[str, Any]] = []
+        self.no_tokens = 0
+
+    def add(self, cut: Any, codes: np.ndarray | None, reply: Reply | None) -> None:
+        """The groups of a cut."""
+        if codes is None or not len(codes):
+            self.no_tokens += 1
+            return
+        limit = self.maker.options.max_tokens
+        for items in self.maker.groups(cut, codes, reply):
+            sizes = [len(e.prefix) + len(e.prompt) + len(e.answer) for _, e in items]
+            fitting = [item for item, size in zip(items, sizes) if size <= limit]
+            self.dropped += [
+                {"id": cut.id, "task": task, "tokens": size}
+                for (task, _), size in zip(items, sizes)
+                if size > limit
+            ]
+            if fitting:
+                self.writer.add(cut.id, fitting)
+
+    def finish(self) -> dict[str, Any]:
+        """Complete the set; returns its ``info.json``.
+
+        Raises:
+            UASError: no item is left.
+        """
+        limit, folder = self.maker.options.max_tokens, self.folder
+        if not self.writer.counts["groups"]:
             raise UASError(
-                f"{folder}: no item is left ({no_tokens} cuts without tokens, "
-                f"{len(dropped)} items above {limit} tokens)"
+                f"{folder}: no item is left ({self.no_tokens} cuts without tokens, "
+                f"{len(self.dropped)} items above {limit} tokens)"
             )
-        write_jsonl(folder / "too_long.jsonl", dropped)
-        info = writer.finish(items_too_long=len(dropped), cuts_without_tokens=no_tokens)
-    if dropped or no_tokens:
-        logging.warning(
-            "%s: left out %d items above %d tokens and %d cuts without tokens",
-            folder, len(dropped), limit, no_tokens,
-        )  # fmt: skip
-    return info
+        write_jsonl(folder / "too_long.jsonl", self.dropped)
+        if self.dropped or self.no_tokens:
+            logging.warning(
+                "%s: left out %d items above %d tokens and %d cuts without tokens",
+                folder, len(self.dropped), limit, self.no_tokens,
+            )  # fmt: skip
+        return self.writer.finish(
+            items_too_long=len(self.dropped), cuts_without_tokens=self.no_tokens
+        )
+
+
+MOST_OPEN = 64  # shards written at once, of four files each
 
 
 def _write(dump: Path, maker: ItemMaker, folder: Path) -> dict[str, Any]:
-    """One set of a dump; ``train`` in as many shards as the options say."""
-    cuts, tokens = load_token_cuts(dump), read_token_text(dump)
-    replies = find_replies(cuts, tokens, maker.text, maker.options.speech_chat)
+    """One set of a dump; ``train`` in as many shards as the options say, dealt in turn."""
     shards = maker.options.shards if folder.name == "train" else 1
     (folder / SHARDS).unlink(missing_ok=True)
+    cuts, chat = load_token_cuts(dump), maker.options.speech_chat
+    # Who answers whom is known only when all are: then the tokens are held in memory.
+    spoken = read_token_text(dump) if chat.replies or chat.kinds else {}
+    replies = find_replies(cuts, spoken, maker.text, chat)
     if shards == 1:
-        return write_set(cuts, tokens, maker, folder, replies)
+        return _write_parts(dump, cuts, maker, {0: folder}, 1, replies)[0]
     total: Counter[str] = Counter()
-    for number in range(shards):
-        own = itertools.islice(iter(cuts), number, None, shards)
-        total.update(write_set(own, tokens, maker, folder / shard_name(number), replies))
+    for first in range(0, shards, MOST_OPEN):
+        numbers = range(first, min(first + MOST_OPEN, shards))
+        folders = {number: folder / shard_name(number) for number in numbers}
+        for info in _write_parts(dump, cuts, maker, folders, shards, replies):
+            total.update(info)
     info = {"shards": shards, **total}
     write_json(folder / SHARDS, info)
     return info
+
+
+def _write_parts(
+    dump: Path,
+    cuts: Iterable[Any],
+    maker: ItemMaker,
+    folders: Mapping[int, Path],
+    shards: int,
+    replies: Mapping[str, Reply],
+) -> list[dict[str, Any]]:
+    """The parts ``folders`` (number -> folder) of ``shards``, in one pass over the cuts."""
+    with contextlib.ExitStack() as stack:
+        parts = {number: SetWriter(path, maker) for number, path in folders.items()}
+        for part in parts.values():
+            stack.enter_context(part.writer)
+        name = dump.name if shards == 1 else f"{dump.name}, {len(parts)} of {shards} shards"
+        paired = progress(with_tokens(cuts, dump), desc=f"LM items of {name}")
+        for number, (cut, codes) in enumerate(paired):
+            if part := parts.get(number % shards):
+                part.add(cut, codes, replies.get(cut.id))
+        return [part.finish() for part in parts.values()]
 
 
 def find_codebook(tokenizer: str | os.PathLike[str], size: int) -> np.ndarray | None:

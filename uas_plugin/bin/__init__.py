@@ -7,14 +7,19 @@ imported.
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from uas_plugin.errors import UASError, suggest
+from uas_plugin.logs import as_json, start_logging
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Disk full, quota used up, file too large for its limit."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -66,15 +71,26 @@ def load_section(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def run_main(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> None:
     """Run a command: log to stderr, print a UASError as one line and exit with 2."""
-    logging.basicConfig(
-        level=os.environ.get("UAS_LOG_LEVEL", "INFO"),
-        format="%(asctime)s %(levelname)s (%(module)s:%(lineno)d) %(message)s",
-        stream=sys.stderr,
-    )
+    start_logging()
     try:
         main(sys.argv[1:] if argv is None else argv)
     except UASError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        _fail(str(error))
     except BrokenPipeError:
         raise SystemExit(141) from None
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        where = f" for {error.filename}" if error.filename else ""
+        _fail(
+            f"no space left{where} ({error.strerror}): free some and run the same command again; "
+            "what is finished stays"
+        )
+
+
+def _fail(message: str) -> NoReturn:
+    if as_json():
+        logging.getLogger(__name__).error(message)
+    else:
+        print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(2) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -160,5 +161,12 @@ def loaded(dataset: Any, sampler: Any, num_workers: int = 0) -> Iterator[Any]:
             batch_size=None,
             num_workers=num_workers,
             prefetch_factor=4 if num_workers else None,
+            worker_init_fn=_leave_signals,
         )
     )
+
+
+def _leave_signals(_worker: int) -> None:
+    """A signal to stop goes to all processes of a job: readers work on until their trainer ends."""
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import heapq
 import json
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from uas_plugin.atomic import atomic_path, read_jsonl, write_json, write_jsonl
+from uas_plugin.atomic import atomic_path, open_text, write_json
 from uas_plugin.data.tokens import CUTS_NAME, INFO_NAME, LENGTH_NAME, TEXT_NAME, codebooks_of
 from uas_plugin.errors import UASError
+
+MOST_OPEN = 128  # files open at once: far below what systems allow a process
 
 
 def shard_folder(output_dir: Path, shard: int) -> Path:
@@ -40,14 +44,41 @@ def merge_shards(output_dir: Path, num_shards: int) -> None:
     if len({(info["sha256"], codebooks_of(info), info["codebook_size"]) for info in infos}) > 1:
         raise UASError(f"the shards of {output_dir} are of different tokenizers: dump them again")
     (output_dir / INFO_NAME).unlink(missing_ok=True)
-    manifests = [read_jsonl(folder / CUTS_NAME) for folder in folders]
-    write_jsonl(output_dir / CUTS_NAME, heapq.merge(*manifests, key=lambda row: row["id"]))
-    for name in (TEXT_NAME, LENGTH_NAME):
-        with contextlib.ExitStack() as stack:
-            streams = [stack.enter_context(open(folder / name)) for folder in folders]
-            temporary = stack.enter_context(atomic_path(output_dir / name))
-            out = stack.enter_context(open(temporary, "w"))
-            out.writelines(heapq.merge(*streams, key=lambda line: line.split(" ", 1)[0]))
+    for name, key in ((CUTS_NAME, _cut_id), (TEXT_NAME, _line_id), (LENGTH_NAME, _line_id)):
+        merge_files([folder / name for folder in folders], output_dir / name, key)
     counts = ("num_cuts", "num_tokens", "num_rejected")
     total = {key: sum(info[key] for info in infos) for key in counts}
     write_json(output_dir / INFO_NAME, {**infos[0], **total, "num_shards": num_shards})
+
+
+def _cut_id(line: str) -> str:
+    return json.loads(line)["id"]
+
+
+def _line_id(line: str) -> str:
+    return line.split(" ", 1)[0]
+
+
+def merge_files(paths: Sequence[Path], target: Path, key: Callable[[str], str]) -> None:
+    """Join text files (gzipped for ``*.gz``) whose lines are in the order of ``key`` into one.
+
+    Memory and open files do not grow with the number of files: at most :data:`MOST_OPEN` are read
+    at once, and what they join to is joined again.
+    """
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.tmp.", dir=target.parent) as name:
+        parts, level = list(paths), 0
+        while len(parts) > MOST_OPEN:
+            groups = [parts[i : i + MOST_OPEN] for i in range(0, len(parts), MOST_OPEN)]
+            joined = [Path(name) / f"{level}.{n}.{target.name}" for n in range(len(groups))]
+            for group, path in zip(groups, joined, strict=True):
+                _merge(group, path, key)
+            parts, level = joined, level + 1
+        _merge(parts, target, key)
+
+
+def _merge(paths: Sequence[Path], target: Path, key: Callable[[str], str]) -> None:
+    with contextlib.ExitStack() as stack:
+        streams = [stack.enter_context(open_text(path)) for path in paths]
+        temporary = stack.enter_context(atomic_path(target))
+        with open_text(temporary, "w") as out:
+            out.writelines(heapq.merge(*streams, key=key))

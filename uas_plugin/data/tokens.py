@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +62,15 @@ def read_token_text(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         (T, C); a file alone does not tell C.
 
     Raises:
+        UASError: as :func:`token_lines`.
+    """
+    return dict(token_lines(path))
+
+
+def token_lines(path: str | os.PathLike[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """``(id, ids)`` of one line after another, as :func:`read_token_text` has them all at once.
+
+    Raises:
         UASError: the file is missing, a line holds something else than integers, or its ids do not
             fill whole frames.
     """
@@ -72,7 +81,6 @@ def read_token_text(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         path = path / TEXT_NAME
     if not path.exists():
         raise UASError(f"no token file {path}: the token dump stage (4) makes it")
-    tokens: dict[str, np.ndarray] = {}
     with open(path, encoding="utf-8") as stream:
         for number, line in enumerate(stream, 1):
             key, _, ids = line.rstrip("\n").partition(" ")
@@ -84,8 +92,35 @@ def read_token_text(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
                 raise UASError(
                     f"{path}:{number}: {len(row)} ids are no whole frames of {codebooks} codebooks"
                 )
-            tokens[key] = row.reshape(-1, codebooks) if codebooks > 1 else row
-    return tokens
+            yield key, row.reshape(-1, codebooks) if codebooks > 1 else row
+
+
+def with_tokens(
+    cuts: Iterable[Any], folder: str | os.PathLike[str]
+) -> Iterator[tuple[Any, np.ndarray | None]]:
+    """Each cut of a merged dump with its ids, None where it has none; one cut at a time in memory.
+
+    Raises:
+        UASError: as :func:`token_lines`; or the two files are not in the order of the ids.
+    """
+    lines, cut_before = _in_order(folder), ""
+    key, ids = next(lines, (None, None))
+    for cut in cuts:
+        if cut.id < cut_before:
+            raise UASError(f"{folder}: {CUTS_NAME} is not in the order of the ids: dump it again")
+        cut_before = cut.id
+        while key is not None and key < cut.id:
+            key, ids = next(lines, (None, None))
+        yield cut, ids if key == cut.id else None
+
+
+def _in_order(folder: str | os.PathLike[str]) -> Iterator[tuple[str, np.ndarray]]:
+    before = ""
+    for key, ids in token_lines(folder):
+        if key < before:
+            raise UASError(f"{folder}: {TEXT_NAME} is not in the order of the ids: dump it again")
+        before = key
+        yield key, ids
 
 
 def load_token_cuts(path: str | os.PathLike[str]) -> CutSet:

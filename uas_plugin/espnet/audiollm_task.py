@@ -47,7 +47,8 @@ from uas_plugin.audiollm.validation import (
 )
 from uas_plugin.audiollm.vocabulary import Vocabulary
 from uas_plugin.errors import UASError, suggest
-from uas_plugin.espnet.task import Batch, UASTask, UASTrainer, rank_and_world
+from uas_plugin.espnet.task import Batch, UASTask
+from uas_plugin.espnet.trainer import UASTrainer, rank_and_world
 
 BATCH_DEFAULTS: dict[str, Any] = {
     "row_tokens": 512,

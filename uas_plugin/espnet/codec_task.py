@@ -25,7 +25,8 @@ from uas_plugin.codec.decoder import TokenToMel
 from uas_plugin.codec.features import is_made, prepare_features, read_stats, source_key
 from uas_plugin.codec.layers import length_mask
 from uas_plugin.data.tokens import read_token_info
-from uas_plugin.espnet.task import Batch, UASTask, rank_and_world
+from uas_plugin.espnet.task import Batch, UASTask
+from uas_plugin.espnet.trainer import rank_and_world
 
 VALID_STEPS = 2  # Euler steps behind the validation's mel distance
 WAIT_SECONDS = 3600  # for rank 0 to finish the features

@@ -31,7 +31,8 @@ from uas_plugin.codec.reasoning.windows import segment_length
 from uas_plugin.data.audio import first_channel
 from uas_plugin.data.manifests import load_cuts
 from uas_plugin.errors import UASError, suggest
-from uas_plugin.espnet.task import Batch, UASTask, rank_and_world
+from uas_plugin.espnet.task import Batch, UASTask
+from uas_plugin.espnet.trainer import rank_and_world
 
 BATCH_DEFAULTS: dict[str, Any] = {"size": 16, "seconds": 12.0, "valid_clips": 64}
 

@@ -8,12 +8,9 @@ averaging, resume, tensorboard, DDP, ``--print_config``) is ESPnet's.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import itertools
-import logging
-import os
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,18 +21,13 @@ from espnet2.train.trainer import Trainer
 from espnet2.utils.nested_dict_action import NestedDictAction
 
 from uas_plugin.errors import UASError
+from uas_plugin.espnet.checkpoints import atomic_torch_save, epoch_reporter
+from uas_plugin.espnet.interrupt import RETRY_EXIT, StopRequest
 from uas_plugin.espnet.optim import param_groups
+from uas_plugin.espnet.trainer import UASTrainer
 from uas_plugin.provenance import set_threads
 
 Batch = tuple[list[str], dict[str, torch.Tensor]]
-
-
-def rank_and_world() -> tuple[int, int]:
-    """This process's rank and the number of processes (0, 1 without torch.distributed)."""
-    distributed = torch.distributed
-    if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank(), distributed.get_world_size()
-    return 0, 1
 
 
 class BatchSource:
@@ -64,50 +56,30 @@ class BatchSource:
                 raise UASError(f"no {mode} data: every item was filtered out, or the set is empty")
 
 
+@dataclass
+class EpochBatches:
+    """Batches, at most ``steps`` of them; without a length, from which ESPnet draws conclusions."""
+
+    batches: Iterable[Batch]
+    steps: int | None
+
+    def __iter__(self) -> Iterator[Batch]:
+        return itertools.islice(self.batches, self.steps)
+
+
 class EpochFactory(AbsIterFactory):
     """ESPnet's view of a BatchSource."""
 
     def __init__(self, source: BatchSource, mode: str, num_batches: int | None) -> None:
         self.source, self.mode, self.num_batches = source, mode, num_batches
 
-    def build_iter(self, epoch: int, shuffle: bool | None = None) -> Iterable[Batch]:
+    def build_iter(self, epoch: int, shuffle: bool | None = None) -> EpochBatches:
         """The batches of an epoch; the same whenever the training is resumed before it."""
         if self.mode == "train" and self.num_batches is not None:
-            return itertools.islice(self.source.endless("train", epoch), self.num_batches)
-        batches = self.source.one_pass(self.mode, epoch if self.mode == "train" else 0)
-        return itertools.islice(batches, self.num_batches)
-
-
-class UASTrainer(Trainer):
-    """ESPnet's trainer, mended for a kill between its writes."""
-
-    @classmethod
-    def resume(cls, checkpoint: Any, model: Any, reporter: Any, *args: Any, **kwargs: Any) -> None:
-        """Resume; write the epoch's weights if the kill came after the checkpoint, before them."""
-        super().resume(checkpoint, model, reporter, *args, **kwargs)
-        weights = Path(checkpoint).parent / f"{reporter.get_epoch()}epoch.pth"
-        if not weights.exists():
-            logging.info("%s was not written before the last stop: writing it", weights)
-            torch.save(model.state_dict(), weights)
-
-
-@contextlib.contextmanager
-def atomic_torch_save() -> Iterator[None]:
-    """Let ``torch.save`` to a path write beside it and rename: ESPnet overwrites in place."""
-    original = torch.save
-
-    def save(obj: Any, f: Any, *args: Any, **kwargs: Any) -> None:
-        if not isinstance(f, (str, os.PathLike)):
-            return original(obj, f, *args, **kwargs)
-        temporary = f"{os.fspath(f)}.tmp{os.getpid()}"
-        original(obj, temporary, *args, **kwargs)
-        os.replace(temporary, f)
-
-    torch.save = save
-    try:
-        yield
-    finally:
-        torch.save = original
+            batches: Iterable[Batch] = self.source.endless("train", epoch)
+        else:
+            batches = self.source.one_pass(self.mode, epoch if self.mode == "train" else 0)
+        return EpochBatches(batches, self.num_batches)
 
 
 _SCHEDULE_LENGTHS = {
@@ -167,6 +139,12 @@ class UASTask(AbsTask):
             help="list of {match: part of a parameter's name, lr, min_lr, weight_decay}; the first "
             "that fits counts",
         )
+        group.add_argument(
+            "--max_runtime_min",
+            type=float,
+            help="minutes that the job may run: the training saves and ends with status "
+            f"{RETRY_EXIT} before they are over",
+        )
         parser.set_defaults(num_att_plot=0, best_model_criterion=[["valid", "loss", "min"]])
 
     @classmethod
@@ -225,10 +203,12 @@ class UASTask(AbsTask):
 
     @classmethod
     def main_worker(cls, args: argparse.Namespace) -> None:
-        """ESPnet's worker with a fixed number of threads and atomic checkpoints."""
+        """ESPnet's worker with a fixed number of threads; it saves and stops when asked to."""
         set_threads()
         if args.use_deepspeed:
             # ESPnet would bring its own trainer, and refuses to beside another; ours is one.
             cls.trainer, args.use_deepspeed = cls.deepspeed_trainer(), False
-        with atomic_torch_save():
+        stop = StopRequest(args.max_runtime_min)
+        cls.trainer.stop = stop
+        with stop.listening(), epoch_reporter(), atomic_torch_save():
             super().main_worker(args)

@@ -23,7 +23,8 @@ from uas_plugin.data.manifests import load_cuts
 from uas_plugin.data.noise import NoisyViews
 from uas_plugin.data.sampling import all_cuts, bucketed_batches, loaded, mixed, one_pass
 from uas_plugin.errors import UASError, suggest
-from uas_plugin.espnet.task import Batch, UASTask, rank_and_world
+from uas_plugin.espnet.task import Batch, UASTask
+from uas_plugin.espnet.trainer import rank_and_world
 from uas_plugin.tokenizer import reduce
 from uas_plugin.tokenizer.augment import Warp
 from uas_plugin.tokenizer.build import build_model

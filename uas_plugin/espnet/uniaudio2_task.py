@@ -18,7 +18,8 @@ from uas_plugin.audiollm.uniaudio2.data import SequenceSet, batches, collate, pl
 from uas_plugin.audiollm.uniaudio2.model import UniAudio2
 from uas_plugin.audiollm.uniaudio2.training import UniAudio2Training, get_stage
 from uas_plugin.errors import UASError, suggest
-from uas_plugin.espnet.task import Batch, UASTask, rank_and_world
+from uas_plugin.espnet.task import Batch, UASTask
+from uas_plugin.espnet.trainer import rank_and_world
 
 # row_frames None: the stage's context. drop: the paper's share of samples without conditions.
 BATCH_DEFAULTS: dict[str, Any] = {"row_frames": None, "rows": 4, "drop": 0.1, "mixture": {}}

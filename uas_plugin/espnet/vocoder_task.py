@@ -44,7 +44,8 @@ from uas_plugin.codec.vocoder_config import (
 from uas_plugin.codec.waves import SegmentDataset, prepare_waves, waves_key
 from uas_plugin.errors import UASError
 from uas_plugin.espnet.codec_task import feature_folder, made_once
-from uas_plugin.espnet.task import Batch, UASTask, UASTrainer, fill_schedule, rank_and_world
+from uas_plugin.espnet.task import Batch, UASTask, fill_schedule
+from uas_plugin.espnet.trainer import UASTrainer, rank_and_world
 
 Stats = dict[str, torch.Tensor]
 

@@ -15,6 +15,7 @@ from uas_plugin.evaluation.recipe_benchmarks import recipe_tables
 from uas_plugin.evaluation.run_folder import RunFolder
 from uas_plugin.evaluation.schema_scores import score_table
 from uas_plugin.evaluation.study_table import study_tables
+from uas_plugin.recipe.jobs import rule_of
 from uas_plugin.report.config import ReportConfig
 from uas_plugin.report.curves import training_curves
 from uas_plugin.report.examples import Examples
@@ -29,6 +30,7 @@ from uas_plugin.report.html import (
     section,
 )
 from uas_plugin.report.projection import projections
+from uas_plugin.usage import usage_by_rule
 
 Scores = Mapping[str, Any]
 
@@ -116,6 +118,24 @@ def _configuration(exp_dir: Path) -> str:
     return "".join(parts) or "<p>No configuration was found.</p>"
 
 
+def _resources(exp_dir: Path) -> str:
+    """What every rule took, as Snakemake measured it."""
+    rows = [
+        {
+            "rule": used.rule,
+            "jobs": used.jobs,
+            "wall, s": f"{used.wall:.1f}",
+            "CPU, s": f"{used.cpu:.1f}",
+            "CPU / wall": f"{used.cpu / used.wall:.2f}" if used.wall else "",
+            "highest memory, MiB": f"{used.max_rss:,.0f}" if used.max_rss else "",
+        }
+        for used in usage_by_rule(exp_dir, rule_of)
+    ]
+    if not rows:
+        return "<p>No benchmark file was found.</p>"
+    return plain_table("Sums over the jobs of a rule; memory of one job", rows)
+
+
 def _provenance(scores: Scores) -> str:
     facts = scores["provenance"]
     pairs = {
@@ -163,6 +183,13 @@ def build_report(run: RunFolder, config: ReportConfig) -> str:
             "together when the tokens carry the class.",
         ),
         ("data", "Data", _data(scores, run, config), ""),
+        (
+            "resources",
+            "Resources",
+            _resources(run.exp),
+            "Of the rules that had ended when this page was made. The memory is that of a job's "
+            "processes together, looked at twice a minute and more often at first.",
+        ),
         ("config", "Configuration", _configuration(run.exp), ""),
         ("provenance", "Provenance", _provenance(scores), ""),
     ]

@@ -26,6 +26,7 @@ from uas_plugin.data.manifests import load_cuts, save_cuts
 from uas_plugin.data.token_shards import shard_folder, token_line
 from uas_plugin.data.tokens import CUTS_NAME, INFO_NAME, LENGTH_NAME, TEXT_NAME
 from uas_plugin.errors import UASError
+from uas_plugin.heartbeat import Heartbeat
 from uas_plugin.progress import progress
 from uas_plugin.provenance import file_sha256
 from uas_plugin.tokenizer.api import load_tokenizer
@@ -105,7 +106,8 @@ def _store(
     cuts, rows = [], []
     with atomic_path(folder / ARRAYS_NAME) as temporary:
         with NumpyHdf5Writer(temporary) as writer:
-            for cut, ids in progress(encoded, desc=f"tokens of {folder.name}"):
+            beat = Heartbeat(folder, "token dump")
+            for cut, ids in progress(encoded, desc=f"tokens of {folder.name}", heartbeat=beat):
                 cut.tokens = writer.store_array(
                     cut.id,
                     ids.astype(dtype),
@@ -117,6 +119,7 @@ def _store(
                 cut.tokens.array.storage_path = os.fspath((folder / ARRAYS_NAME).resolve())
                 cuts.append(cut)
                 rows.append((cut.id, ids))
+    beat.remove()
     cuts.sort(key=lambda cut: cut.id)
     rows.sort(key=lambda row: row[0])
     save_cuts(cuts, folder / CUTS_NAME)

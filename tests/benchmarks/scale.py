@@ -1,0 +1,260 @@
+"""Do time and memory of the stages that read manifests grow as they should? Cuts without audio.
+
+Each part runs in a process of its own, whose peak memory is that of the part alone:
+
+filter   training batches of one pass over a cut manifest (Lhotse's bucketing, nothing but cuts)
+data     metadata.jsonl -> entries, checked, in an order that needs no memory (no audio is read)
+kaldi    sorted cuts -> wav.scp, text, utt2spk, spk2utt, utt2num_samples
+merge    shards of a token dump -> one manifest and one token file
+lm_data  token dump -> sharded LM data
+read     steps of the sharded LM data: first step, steps a second, a resume in the last epoch
+dag      Snakemake's planning of `--shards` dump jobs: a dry run of the whole recipe
+
+example:
+  python tests/benchmarks/scale.py --parts filter merge --cuts 10000 100000
+  python tests/benchmarks/scale.py --parts dag --shards 1000 10000
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+# This folder must not be searched: its tokenize.py would stand in for the standard library's.
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[0] = str(ROOT)
+
+import argparse
+import contextlib
+import gzip
+import json
+import logging
+import multiprocessing
+import resource
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+SHARDS, TOKENS, CODES = 200, 100, 8192
+WORDS = ("the", "of", "and", "to", "in", "is", "that", "it", "was", "for", "on", "are", "as")
+EMPTY = {"description": None, "discreteEvents": [], "continuousEvents": []}
+VOICE = {"age": "Adult", "gender": "Male", "emotion": "Neutral", "accent": None, "prosody": None,
+         "timbre": None}  # fmt: skip
+
+
+def cut_row(number: int) -> dict[str, Any]:
+    """A cut of 4 s in Lhotse's JSON form."""
+    name, rng = f"cut-{number:08d}", np.random.default_rng(number)
+    text = " ".join(WORDS[i] for i in rng.integers(len(WORDS), size=8))
+    uas = {"transcription": text, "paralinguistics": VOICE, "nonLinguisticEvents": EMPTY}
+    seconds = float(rng.integers(8, 200)) / 10
+    custom = {"uas": uas, "kind": "speech", "labels": {"gender": "Male", "emotion": "Neutral"}}
+    segment = {"id": name, "recording_id": name, "start": 0.0, "duration": seconds, "channel": 0,
+               "text": text, "language": "en", "speaker": f"s{number % 997:04d}",
+               "custom": custom}  # fmt: skip
+    samples = round(seconds * 16000)
+    source = {"type": "file", "channels": [0], "source": f"audio/{name}.flac"}
+    recording = {"id": name, "sources": [source], "sampling_rate": 16000, "num_samples": samples,
+                 "duration": seconds, "channel_ids": [0]}  # fmt: skip
+    return {"id": name, "start": 0.0, "duration": seconds, "channel": 0, "supervisions": [segment],
+            "recording": recording, "type": "MonoCut"}  # fmt: skip
+
+
+def metadata_row(number: int) -> dict[str, Any]:
+    """The same clip as a line of a folder corpus."""
+    split = ("dev", "test", *["train"] * 8)[number % 997 % 10]
+    return {"id": f"cut-{number:08d}", "path": f"audio/{number:08d}.flac", "kind": "speech",
+            "split": split, "transcript": "the of and", "speaker": f"s{number % 997:04d}",
+            "duration_s": 4.0}  # fmt: skip
+
+
+def make(folder: Path, cuts: int) -> None:
+    """Manifest, metadata and the shards of a token dump of ``cuts`` cuts."""
+    info = {"codebook_size": CODES, "frame_rate": 25.0, "sampling_rate": 16000, "sha256": "0",
+            "tokenizer": None, "num_rejected": 0}  # fmt: skip
+    train = folder / "dump" / "train"
+    shards = max(SHARDS * cuts // 1_000_000, 2)
+    rng = np.random.default_rng(0)
+    with contextlib.ExitStack() as stack:
+
+        def opened(path: Path) -> Any:
+            packed = path.suffix == ".gz"
+            return stack.enter_context(gzip.open(path, "wt", 1) if packed else path.open("w"))
+
+        streams = []
+        for shard in range(shards):
+            part = train / f"shard.{shard:04d}"
+            part.mkdir(parents=True)
+            counts = {"num_cuts": len(range(shard, cuts, shards)), "num_tokens": 0}
+            (part / "info.json").write_text(json.dumps({**info, **counts}))
+            names = ("cuts.jsonl.gz", "token", "token_length")
+            streams.append([opened(part / name) for name in names])
+        manifest, metadata = opened(folder / "cuts.jsonl.gz"), opened(folder / "metadata.jsonl")
+        for number in range(cuts):
+            row = cut_row(number)
+            line = json.dumps(row) + "\n"
+            manifest.write(line)
+            metadata.write(json.dumps(metadata_row(number)) + "\n")
+            ids = " ".join(map(str, rng.integers(CODES, size=TOKENS)))
+            own = streams[number % shards]
+            own[0].write(line)
+            own[1].write(f"{row['id']} {ids}\n")
+            own[2].write(f"{row['id']} {TOKENS}\n")
+
+
+def _filter(folder: Path) -> Iterator[tuple[str, float]]:
+    from uas_plugin.data.manifests import load_cuts
+    from uas_plugin.data.sampling import one_pass
+
+    batches = one_pass(
+        load_cuts(folder / "cuts.jsonl.gz"), max_duration=120, shuffle=True, max_cut=15
+    )
+    yield "cuts that fit", sum(len(batch) for batch in batches)
+
+
+def _data(folder: Path) -> Iterator[tuple[str, float]]:
+    from uas_plugin.data.metadata import read_metadata
+
+    entries, _ = read_metadata(folder)
+    yield "entries", sum(1 for _ in entries)
+
+
+def _kaldi(folder: Path) -> Iterator[tuple[str, float]]:
+    from uas_plugin.data.kaldi import write_kaldi
+    from uas_plugin.data.manifests import load_cuts
+
+    write_kaldi(load_cuts(folder / "cuts.jsonl.gz"), folder / "kaldi")
+    yield "MB", sum(path.stat().st_size for path in (folder / "kaldi").iterdir()) / 1e6
+
+
+def _merge(folder: Path) -> Iterator[tuple[str, float]]:
+    from uas_plugin.data.token_shards import merge_shards
+
+    train = folder / "dump" / "train"
+    merge_shards(train, len(list(train.glob("shard.*"))))
+    yield "MB", sum(path.stat().st_size for path in train.iterdir() if path.is_file()) / 1e6
+
+
+def _lm_data(folder: Path) -> Iterator[tuple[str, float]]:
+    import shutil
+
+    from uas_plugin.audiollm.build import build_lm_data
+    from uas_plugin.audiollm.options import LMDataOptions, QAOptions
+    from uas_plugin.data.text import train_text_tokenizer
+
+    dump = folder / "dump"
+    shutil.copytree(dump / "train", dump / "dev", ignore=lambda _, names: [
+        name for name in names if name.startswith("shard.")], dirs_exist_ok=True)  # fmt: skip
+    for name in ("cuts.jsonl.gz", "token", "token_length"):
+        (dump / "dev" / name).unlink()
+        source = dump / "train" / "shard.0000" / name
+        shutil.copyfile(source, dump / "dev" / name)
+    train_text_tokenizer([json.dumps(cut_row(n)) for n in range(200)], folder, pieces=200)
+    options = LMDataOptions(shards=20, prompt_variants=1, qa=QAOptions(variants=0))
+    info = build_lm_data(dump, folder / "bpe.model", folder / "lm", options)
+    yield "M tokens", info["train"]["tokens"] / 1e6
+
+
+def _read(folder: Path) -> Iterator[tuple[str, float]]:
+    from uas_plugin.audiollm.shards import ShardStream, shard_folders
+
+    folders = shard_folders(folder / "lm" / "train") or []
+    options = {"row_tokens": 4096, "rows": 2, "seed": 0, "positions": folder / "positions"}
+    stream = ShardStream(folders, {"uas": 1, "asr": 1, "tts": 1}, **options)
+    begin = time.perf_counter()
+    steps = stream.epoch(1, 400)
+    next(steps)
+    yield "first step, s", time.perf_counter() - begin
+    items = sum(len(unit) - 1 for step in steps for row in step.rows for unit in row)
+    yield "items a second", items / (time.perf_counter() - begin)
+    begin = time.perf_counter()
+    next(ShardStream(folders, {"uas": 1}, **options).epoch(2, 400))
+    yield "resume, s", time.perf_counter() - begin
+
+
+PARTS: dict[str, Callable[[Path], Iterator[tuple[str, float]]]] = {
+    "filter": _filter, "data": _data, "kaldi": _kaldi, "merge": _merge, "lm_data": _lm_data,
+    "read": _read,
+}  # fmt: skip
+
+
+def peak() -> float:
+    """MiB of this process at its highest."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def work(part: str, folder: Path, queue: multiprocessing.Queue) -> None:
+    """Run a part in this process."""
+    logging.disable()
+    import lhotse  # noqa: F401  (its import is not what is measured)
+
+    before, start, worked = peak(), time.perf_counter(), time.process_time()
+    facts = list(PARTS[part](folder))
+    took = time.perf_counter() - start, time.process_time() - worked
+    queue.put((*took, before, peak(), facts))
+
+
+def plan_dag(shards: int) -> tuple[float, float, float]:
+    """Seconds, those of the processor, and MiB of a dry run with ``shards`` dump jobs (about)."""
+    with tempfile.TemporaryDirectory() as name:
+        folders = [f"{key}dir={name}/{key}" for key in ("data", "dump", "exp")]
+        # Five sets are dumped: three of the tokenizer, two of its untrained baseline.
+        option = f"overrides=tokenizer.dump.num_shards={max(shards // 5, 1)}"
+        command = [sys.executable, "-m", "snakemake", "-n", "--quiet", "all", "--nolock"]
+        start = time.perf_counter()
+        subprocess.run(
+            [*command, "--config", *folders, option], cwd=ROOT, check=True, capture_output=True
+        )
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = time.perf_counter() - start
+    return seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+
+
+def _in_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    process = context.Process(target=function, args=(*arguments, queue))
+    process.start()
+    value = queue.get()
+    process.join()
+    return value
+
+
+def _dag(shards: int, queue: multiprocessing.Queue) -> None:
+    queue.put(plan_dag(shards))
+
+
+def main() -> None:
+    """Print one line a size and part."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--parts", nargs="+", choices=[*PARTS, "dag"], default=[*PARTS, "dag"])
+    parser.add_argument("--cuts", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--shards", type=int, nargs="+", default=[1_000, 10_000])
+    args = parser.parse_args()
+    print("part     size      seconds  of the processor  MiB before  MiB peak")
+    for cuts in args.cuts if set(args.parts) & set(PARTS) else ():
+        with tempfile.TemporaryDirectory() as name:
+            make(Path(name), cuts)
+            for part in PARTS:  # in the order in which they need each other
+                if part not in args.parts:
+                    continue
+                seconds, worked, before, most, facts = _in_process(work, part, Path(name))
+                told = ", ".join(f"{key} {value:,.3g}" for key, value in facts)
+                print(
+                    f"{part:<9}{cuts:<10}{seconds:<9.1f}{worked:<18.1f}{before:<12.0f}{most:<10.0f}"
+                    f"{told}",
+                    flush=True,
+                )
+    for shards in args.shards if "dag" in args.parts else ():
+        seconds, worked, most = _in_process(_dag, shards)
+        print(
+            f"dag      {shards:<10}{seconds:<9.1f}{worked:<18.1f}{'':<12}{most:<10.0f}", flush=True
+        )
+
+
+if __name__ == "__main__":
+    main()
