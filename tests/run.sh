@@ -46,7 +46,7 @@ check() {
 }
 
 shell_files() {
-  find . \( -name .venv -o -name .git -o -name .snakemake -o -name exp -o -name data \) -prune \
+  find . \( -name '.venv*' -o -name .git -o -name .snakemake -o -name exp -o -name data \) -prune \
     -o -type f \( -name '*.sh' -o -path ./.ci/run \) -print
 }
 shell_syntax() {
