@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from uas_plugin.codec.reasoning.config import FlowTransformerConfig, ReasoningCodecConfig
-from uas_plugin.codec.reasoning.model import Features, ReasoningCodec
+from uas_plugin.codec.reasoning.model import Features
 from uas_plugin.codec.reasoning.training import (
     IGNORE,
     ReconstructionOptions,
@@ -18,32 +17,18 @@ from uas_plugin.codec.reasoning.training import (
     whole_frames,
 )
 
-SIZES = ReasoningCodecConfig(
-    width=32,
-    whisper_dim=8,
-    wavlm_dim=8,
-    music_dim=8,
-    latent_dim=4,
-    thinking_depth=1,
-    thinking_head_dim=32,
-    reasoning_codes=16,
-    reasoning_code_dim=8,
-    codes=16,
-    code_dim=8,
-    flow=FlowTransformerConfig(1, 2, 16, 40, 4, 64, 32),
-)
 END = 1
 
 
 def features(batch: int = 2, frames: int = 20) -> Features:
     torch.manual_seed(1)
-    shapes = ((8, 2 * frames + 3), (8, 2 * frames), (8, frames), (8, frames))
+    shapes = ((16, 2 * frames + 3), (16, 2 * frames), (16, frames), (16, frames))
     return whole_frames(Features(*(torch.randn(batch, *shape) for shape in shapes)))
 
 
-def codec() -> ReasoningCodec:
-    torch.manual_seed(0)
-    return ReasoningCodec(SIZES)
+@pytest.fixture
+def codec(tiny_codec):
+    return tiny_codec.make()[0]
 
 
 def small_lm():
@@ -62,8 +47,8 @@ def small_lm():
     return LlamaForCausalLM(config)
 
 
-def test_reconstruction_learns_and_leaves_the_reasoning_branch_alone():
-    model = codec()
+def test_reconstruction_learns_and_leaves_the_reasoning_branch_alone(codec):
+    model = codec
     training = ReconstructionTraining(model).train()
     before = {k: v.clone() for k, v in model.audio_thinking.state_dict().items()}
     latents = torch.randn(2, 20, 4)
@@ -92,9 +77,9 @@ def test_reconstruction_learns_and_leaves_the_reasoning_branch_alone():
         torch.testing.assert_close(value, before[name], atol=0, rtol=0)
 
 
-def test_given_latents_and_dropped_conditions_are_what_they_say():
+def test_given_latents_and_dropped_conditions_are_what_they_say(codec):
     options = ReconstructionOptions(prefix_chance=1.0, shortest=2, longest=4, condition_drop=1.0)
-    training = ReconstructionTraining(codec(), options)
+    training = ReconstructionTraining(codec, options)
     draws = torch.tensor([0.0, 0.5, 0.99])
     assert training._given(draws, 20, None).tolist() == [2, 3, 4]
     assert training._given(draws, 6, None).tolist() == [2, 3, 3]
@@ -109,8 +94,8 @@ def test_given_latents_and_dropped_conditions_are_what_they_say():
     assert made[0] == pytest.approx(made[1], rel=1e-5)
 
 
-def test_thinking_learns_to_answer():
-    training = ThinkingTraining(codec().audio_thinking, small_lm()).train()
+def test_thinking_learns_to_answer(codec):
+    training = ThinkingTraining(codec.audio_thinking, small_lm()).train()
     ids = torch.tensor([[3, 4, 5, END], [3, 4, 7, END]])  # the same question, two answers
     labels = ids.clone()
     labels[:, :2] = IGNORE
@@ -150,9 +135,9 @@ def test_advantages_and_policy_loss_by_hand():
     assert away == pytest.approx(float(ratio - ratio.log() - 1))
 
 
-def test_refinement_raises_the_reward():
+def test_refinement_raises_the_reward(codec):
     """The judge likes one word: after some rounds it is written more often."""
-    training = ThinkingTraining(codec().audio_thinking, small_lm()).eval()
+    training = ThinkingTraining(codec.audio_thinking, small_lm()).eval()
     question = torch.tensor([[3, 4]] * 8)
     heard = features(1)
     prefix = training.prefix(heard)[0].detach().expand(8, -1, -1)
