@@ -74,6 +74,27 @@ def test_files_are_read_in_pieces_as_they_are_whole(rate, tmp_path):
         np.testing.assert_allclose(clip.read(start, stop), whole[start:stop], atol=1e-5)
 
 
+def test_cuts_are_read_in_pieces_as_they_are_whole(tmp_path):
+    import soundfile
+    from lhotse import MonoCut, Recording
+
+    from uas_plugin.data.audio import first_channel
+
+    path = tmp_path / "a.wav"
+    stereo = np.stack([noise(4.0, 16_000), noise(4.0, 16_000)[::-1]], axis=1)
+    soundfile.write(path, stereo, 16_000, subtype="FLOAT")
+    cut = MonoCut("a", 0.7, 2.5, 1, recording=Recording.from_file(path))
+    whole = first_channel(cut, 24_000, "a")
+    clip = Clip(cut, "a")
+    assert clip.samples == len(whole) == 60_000
+    for start in range(0, len(whole), 30_011):
+        stop = min(start + 30_011, len(whole))
+        np.testing.assert_allclose(clip.read(start, stop), whole[start:stop], atol=1e-5)
+    cut.channel = 2
+    with pytest.raises(UASError, match="has 2 channels, but 2 is asked"):
+        Clip(cut, "a")
+
+
 def test_long_files_and_the_published_windows(parts, tmp_path):
     """A file that is read window by window gives the ids that its samples give."""
     import soundfile
@@ -206,7 +227,7 @@ def test_short_clips_are_repeated_where_the_model_expects_it(parts):
     """The whole window is the clip over and over, so its ids repeat too."""
     model, _, encoders = parts
     found = ReasoningTokenizer(model, encoders, fill=True)._windows(24_000, False)
-    (window,) = found
+    (window,) = list(found)
     assert len(window.rows) == 720_000
     np.testing.assert_array_equal(window.rows[:24_000], window.rows[24_000:48_000])
 
