@@ -65,7 +65,9 @@ def test_what_is_encoded_holds_no_window_longer_than_its_batch(recording, tiny_c
     few = peak(encode(short))
     assert peak(encode(long)) < few + 2 * MEGA
     assert made[long].reasoning.shape == (1050, 8)
-    np.testing.assert_array_equal(made[long].reconstruction[:1125], made[short].reconstruction[:1125])
+    np.testing.assert_array_equal(
+        made[long].reconstruction[:1125], made[short].reconstruction[:1125]
+    )
 
 
 def test_long_audio_comes_in_pieces(tiny_codec_folder, tiny_codec):
