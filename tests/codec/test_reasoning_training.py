@@ -6,6 +6,11 @@ import pytest
 import torch
 
 from uas_plugin.codec.reasoning.model import Features
+from uas_plugin.codec.reasoning.refinement import (
+    RefinementOptions,
+    RefinementTraining,
+    _counted,
+)
 from uas_plugin.codec.reasoning.training import (
     IGNORE,
     ReconstructionOptions,
@@ -16,6 +21,7 @@ from uas_plugin.codec.reasoning.training import (
     rewards,
     whole_frames,
 )
+from uas_plugin.errors import UASError
 
 END = 1
 
@@ -135,28 +141,53 @@ def test_advantages_and_policy_loss_by_hand():
     assert away == pytest.approx(float(ratio - ratio.log() - 1))
 
 
+def likes(answer: str, reference: str) -> float:
+    return float(answer == reference)
+
+
 def test_refinement_raises_the_reward(codec):
     """The judge likes one word: after some rounds it is written more often."""
-    training = ThinkingTraining(codec.audio_thinking, small_lm()).eval()
-    question = torch.tensor([[3, 4]] * 8)
+    policy, reference = (ThinkingTraining(codec.audio_thinking, small_lm()) for _ in range(2))
+    policy.commitment = 0.0
+    options = RefinementOptions(group=8, steps=1)
+    training = RefinementTraining(
+        policy, reference, [3, 4], END, lambda ids: " ".join(map(str, ids)), likes, options
+    )
+    assert not any("reference" in name for name in training.state_dict())
     heard = features(1)
-    prefix = training.prefix(heard)[0].detach().expand(8, -1, -1)
-
-    def judge(answer: str, reference: str) -> float:
-        return float(answer == reference)
-
-    optimizer = torch.optim.Adam(training.llm.parameters(), lr=5e-3)
+    optimizer = torch.optim.Adam(policy.llm.parameters(), lr=5e-3)
     generator = torch.Generator().manual_seed(0)
     scores = []
     for _ in range(30):
-        answer = training.sample(prefix, question, steps=1, end=END, generator=generator)
-        found = rewards([str(int(a)) for a in answer], ["6"] * 8, judge)
-        scores.append(float(found.mean()))
-        old = training.log_probabilities(prefix, question, answer).detach()
-        new = training.log_probabilities(prefix, question, answer)
-        advantages = group_advantages(found[None])[0]
-        loss = policy_loss(new, old, old, torch.ones_like(new), advantages)
+        loss, stats = training.train()(heard, ["6"], generator)
+        scores.append(float(stats["reward"]))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     assert sum(scores[-5:]) / 5 > sum(scores[:5]) / 5 + 0.2
+    judged = [
+        float(training.eval()(heard, ["6"], torch.Generator().manual_seed(1))[0]) for _ in range(2)
+    ]
+    assert judged[0] == judged[1] < 0
+    with pytest.raises(UASError, match="group is 2 or more"):
+        RefinementOptions(group=1)
+
+
+def test_ids_of_an_answer_count_up_to_its_end():
+    answers = torch.tensor([[5, END, END, END], [5, 6, 7, 8], [END, END, END, END]])
+    assert _counted(answers, END).tolist() == [[1, 1, 0, 0], [1, 1, 1, 1], [1, 0, 0, 0]]
+
+
+def test_a_judge_of_many_is_asked_once():
+    class Many:
+        calls = 0
+
+        def many(self, answers, references):
+            self.calls += 1
+            return [float(len(a)) for a in answers]
+
+        def __call__(self, answer, reference):
+            raise AssertionError
+
+    judge = Many()
+    assert rewards(["a", "bc"], ["", ""], judge).tolist() == [1.0, 2.0] and judge.calls == 1
