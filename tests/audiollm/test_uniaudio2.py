@@ -16,7 +16,8 @@ from uas_plugin.audiollm.uniaudio2.config import (
     StackConfig,
     UniAudio2Config,
 )
-from uas_plugin.audiollm.uniaudio2.decoding import FrameDecoder, Sampling
+from uas_plugin.audiollm.uniaudio2.decoding import FrameDecoder
+from uas_plugin.audiollm.uniaudio2.frame import Sampling
 from uas_plugin.audiollm.uniaudio2.generate import (
     GenerationOptions,
     beam_search,
