@@ -27,7 +27,8 @@ from typing import Any
 import torch
 
 from uas_plugin.audiollm.uniaudio2.config import CODEBOOKS, StackConfig, UniAudio2Config
-from uas_plugin.audiollm.uniaudio2.decoding import FrameDecoder, Sampling, audio_frame
+from uas_plugin.audiollm.uniaudio2.decoding import FrameDecoder, audio_frame
+from uas_plugin.audiollm.uniaudio2.frame import Sampling
 from uas_plugin.audiollm.uniaudio2.model import Caches, UniAudio2
 
 SMALL = StackConfig(2, 256, 4, 2, 512)
@@ -85,7 +86,7 @@ def ours(model: UniAudio2, tokens: Any, mask: Any, frames: int) -> Any:
     decoder.prefill(tokens, mask)
     frame, frame_mask, made = tokens[:, -1], mask[:, -1], []
     for step in range(frames):
-        row = decoder.step(frame, frame_mask, tokens.shape[1] - 1 + step, GREEDY).frames
+        row = decoder.step(frame, frame_mask, tokens.shape[1] - 1 + step, GREEDY, text=False).frames
         made.append(row[:, 1:])
         frame, frame_mask = audio_frame(row)
     return torch.stack(made, dim=1)

@@ -12,7 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from uas_plugin.atomic import atomic_path, open_text, write_json
-from uas_plugin.data.tokens import CUTS_NAME, INFO_NAME, LENGTH_NAME, TEXT_NAME, codebooks_of
+from uas_plugin.data.tokens import (
+    CUTS_NAME,
+    INFO_NAME,
+    LENGTH_NAME,
+    TEXT_NAME,
+    branch_name,
+    codebooks_of,
+)
 from uas_plugin.errors import UASError
 
 MOST_OPEN = 128  # files open at once: far below what systems allow a process
@@ -44,7 +51,9 @@ def merge_shards(output_dir: Path, num_shards: int) -> None:
     if len({(info["sha256"], codebooks_of(info), info["codebook_size"]) for info in infos}) > 1:
         raise UASError(f"the shards of {output_dir} are of different tokenizers: dump them again")
     (output_dir / INFO_NAME).unlink(missing_ok=True)
-    for name, key in ((CUTS_NAME, _cut_id), (TEXT_NAME, _line_id), (LENGTH_NAME, _line_id)):
+    branches = ["", *infos[0].get("branches", {})]
+    lines = [branch_name(plain, b) for b in branches for plain in (TEXT_NAME, LENGTH_NAME)]
+    for name, key in ((CUTS_NAME, _cut_id), *((name, _line_id) for name in lines)):
         merge_files([folder / name for folder in folders], output_dir / name, key)
     counts = ("num_cuts", "num_tokens", "num_rejected")
     total = {key: sum(info[key] for info in infos) for key in counts}
