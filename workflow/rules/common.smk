@@ -7,6 +7,7 @@ from snakemake.exceptions import WorkflowError
 
 from uas_plugin.errors import UASError
 from uas_plugin.recipe.folders import Run
+from uas_plugin.recipe.pipelines import rule_files
 from uas_plugin.recipe.prepare import for_snakemake
 
 try:
@@ -47,6 +48,7 @@ wildcard_constraints:
     shard=r"\d{4}",
     ablation="|".join(RUN.ablations) or "none",
     arm="|".join(RUN.lm_study) or "none",
+    branch="stage4|longer",
     seed=r"\d+",
 
 
