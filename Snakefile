@@ -22,6 +22,8 @@ container: "docker://python:3.11-slim"
 
 
 include: "workflow/rules/common.smk"
+
+
 for name in rule_files(RUN):
 
     include: f"workflow/rules/{name}.smk"

@@ -1,4 +1,4 @@
-"""Make the folder that a ReasoningCodec's training begins with: frozen parts, an untrained codec."""
+"""Make the folder that a ReasoningCodec's training begins with: frozen parts, untrained codec."""
 
 from __future__ import annotations
 
@@ -28,12 +28,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     from uas_plugin.errors import UASError
 
     conf = load_section(args.config)
+    encoder = conf["encoder"] or args.encoder
     if conf["folder"]:
         start_released(Path(conf["folder"]), args.output_dir)
-    elif args.encoder is None:
+    elif encoder is None:
         raise UASError("give --encoder, or a folder with encoders as codec.start.folder")
     else:
-        start_small(args.encoder, conf["model"], conf["mels"], args.output_dir, conf["seed"])
+        start_small(Path(encoder), conf["model"], conf["mels"], args.output_dir, conf["seed"])
     print(f"{args.output_dir}: config.json, weights")
 
 

@@ -37,7 +37,7 @@ class Run:
         shards: parts that a set's token dump is cut into.
         ablations: tokenizer variants of the configuration.
         lm_study: arms of the study of AudioLLMs. study_seeds: each is trained once a seed.
-        pretrained: whether the tokenizer is loaded instead of trained.
+        pretrained: whether the tokenizer (of ``uniaudio2``: the encoder) is loaded, not trained.
         trained_vocoder: whether the vocoder is one that is trained.
         annotate: sets whose labels come from a language model.
         pipeline: which stages and rules the recipe has (`uas_plugin.recipe.pipelines`).

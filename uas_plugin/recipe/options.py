@@ -116,9 +116,7 @@ def _next_value(name: str, words: list[str]) -> str:
     return words.pop(0)
 
 
-def help_text(
-    program: str, groups: Mapping[str, Sequence[str]], table: Sequence[Stage]
-) -> str:
+def help_text(program: str, groups: Mapping[str, Sequence[str]], table: Sequence[Stage]) -> str:
     """Text of ``run.sh --help``: options, stages, configuration groups."""
     width = max(map(len, OPTIONS)) + 4
     options = "\n".join(f"  --{name:<{width}}{text}" for name, text in OPTIONS.items())

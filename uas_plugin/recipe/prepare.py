@@ -78,7 +78,10 @@ def prepare(
         **places,
     }
     if (pipeline := pipeline_of(recipe_dir)) != UAS:
-        return Run(**common, pipeline=pipeline, seeds=tuple(config["lm"]["seeds"])), texts
+        start = config["codec"]["start"]
+        given = bool(start["folder"] or start["encoder"])
+        seeds = tuple(config["lm"]["seeds"])
+        return Run(**common, pipeline=pipeline, seeds=seeds, pretrained=given), texts
     _check_annotate(config["annotate"])
     pretrained = config["tokenizer"].get("pretrained")
     if pretrained:

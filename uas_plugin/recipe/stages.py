@@ -146,9 +146,7 @@ def select(first: int, last: int, stages: tuple[Stage, ...] = STAGES) -> tuple[S
     return chosen
 
 
-def check_needs(
-    run: Run, chosen: tuple[Stage, ...], stages: tuple[Stage, ...] = STAGES
-) -> None:
+def check_needs(run: Run, chosen: tuple[Stage, ...], stages: tuple[Stage, ...] = STAGES) -> None:
     """Check that what the chosen ones of ``stages`` (as the run has them) read is there or comes.
 
     Raises:

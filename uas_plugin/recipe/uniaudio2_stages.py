@@ -22,7 +22,9 @@ UNIAUDIO2_STAGES = (
         ("{exp}/codec/export/model.safetensors",),
         (1, 2, 3),
     ),
-    Stage(5, "ids and LM data", ("clips", "sequences"), (*_CLIPS, "{dump}/lm/info.json"), (1, 2, 4)),
+    Stage(
+        5, "ids and LM data", ("clips", "sequences"), (*_CLIPS, "{dump}/lm/info.json"), (1, 2, 4)
+    ),
     Stage(
         6,
         "LM stages 1 to 3",

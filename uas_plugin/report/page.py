@@ -109,14 +109,16 @@ def _data(scores: Scores, run: RunFolder, config: ReportConfig) -> str:
     return plain_table("Clips", rows) + _rejected(run, config.max_rejected)
 
 
-def _configuration(exp_dir: Path) -> str:
+def configuration(exp_dir: Path) -> str:
+    """The section files of a run."""
     parts = []
     for path in sorted((exp_dir / "conf").glob("*.yaml")):
         parts.append(details(path.name, code_block(path.read_text(encoding="utf-8"))))
     return "".join(parts) or "<p>No configuration was found.</p>"
 
 
-def _provenance(scores: Scores) -> str:
+def origin(scores: Scores) -> str:
+    """Commit, seeds, versions and hashes of a run."""
     facts = scores["provenance"]
     pairs = {
         "corpus": scores["corpus"],
@@ -163,8 +165,8 @@ def build_report(run: RunFolder, config: ReportConfig) -> str:
             "together when the tokens carry the class.",
         ),
         ("data", "Data", _data(scores, run, config), ""),
-        ("config", "Configuration", _configuration(run.exp), ""),
-        ("provenance", "Provenance", _provenance(scores), ""),
+        ("config", "Configuration", configuration(run.exp), ""),
+        ("provenance", "Provenance", origin(scores), ""),
     ]
     sections = [(i, title, section(i, title, body, lead)) for i, title, body, lead in parts]
     used = sum(len(body) for _, _, body in sections)

@@ -42,7 +42,7 @@ rule encoder_train:
 rule codec_start:
     input:
         config=f"{C}/codec_start.yaml",
-        # A start with released encoders (codec.start.folder) needs no encoder of the recipe's own.
+        # With codec.start.folder or codec.start.encoder the recipe trains no encoder of its own.
         encoder=[] if RUN.pretrained else f"{E}/encoder/done",
     output:
         f"{E}/codec/start/model.safetensors",

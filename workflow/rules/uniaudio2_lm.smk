@@ -86,16 +86,16 @@ rule lm_stage:
         f"{E}/benchmarks/lm_stage{{number}}.tsv"
     wildcard_constraints:
         number="[123]",
+    threads: 2
+    resources:
+        mem_mb=3000,
+        runtime=120,
     params:
         init=lambda wildcards: (
             ""
             if wildcards.number == "1"
             else f"--init_param {E}/lm/stage{int(wildcards.number) - 1}/valid.loss.ave.pth"
         ),
-    threads: 2
-    resources:
-        mem_mb=3000,
-        runtime=120,
     shell:
         "(export OMP_NUM_THREADS={threads}; dir=$EXP/lm/stage{wildcards.number};"
         " uas_bin fresh --dir $dir {input} && uas_bin uniaudio2_train --config {input.config}"
@@ -116,13 +116,15 @@ rule lm_branch:
         f"{E}/logs/lm_branch.{{branch}}.{{seed}}.log",
     benchmark:
         f"{E}/benchmarks/lm_branch.{{branch}}.{{seed}}.tsv"
-    params:
-        # What a branch learns from, and the stage whose losses it has.
-        how=lambda wildcards: ("auditory 4" if wildcards.branch == "stage4" else "base 3"),
     threads: 1
     resources:
         mem_mb=3000,
         runtime=120,
+    params:
+        # What a branch learns from, and the stage whose losses it has.
+        how=lambda wildcards: (
+            "auditory 4" if wildcards.branch == "stage4" else "base 3"
+        ),
     shell:
         "(dir=$EXP/lm/{wildcards.branch}.{wildcards.seed}; read -r set stage <<< '{params.how}';"
         " uas_bin fresh --dir $dir {input} && uas_bin uniaudio2_train --config {input.config}"

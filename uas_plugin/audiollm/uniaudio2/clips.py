@@ -49,7 +49,8 @@ class StoredClip(Clip):
     """A clip with what recipes need beside its ids.
 
     Args:
-        kind: of the corpus. language, speaker: of the speech. noise: name of the clip that was added.
+        kind: of the corpus. language, speaker: of the speech. noise: name of the clip that was
+            added.
     """
 
     kind: str = ""

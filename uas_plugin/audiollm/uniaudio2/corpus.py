@@ -1,4 +1,4 @@
-"""The sequence sets of a recipe: solved requests for the first three stages, sentences for the last.
+"""The sequence sets of a recipe: solved requests for stages 1 to 3, sentences for stage 4.
 
 Written below one folder: ``special.json`` (marks), ``base/{train,dev}``, ``auditory/{train,dev}``
 (the requests again, and the auditory sentences), ``info.json`` last.
@@ -20,7 +20,6 @@ from uas_plugin.audiollm.uniaudio2.data import AUDITORY, write_sequences
 from uas_plugin.audiollm.uniaudio2.packing import Packed, Packer
 from uas_plugin.audiollm.uniaudio2.requests import (
     QuestionOptions,
-    Request,
     RequestMaker,
     RequestPacker,
     classes_of,
@@ -82,30 +81,42 @@ def write_corpus(
     info: dict[str, Any] = {"held_out": sorted(maker.held_out)}
     for name, clips in sets.items():
         kept = [clip for clip in clips if maker.keeps(clip)]
-        left_out: Counter[str] = Counter()
-
-        def base() -> Iterator[tuple[str, Packed]]:
-            packing = RequestPacker(
-                packer, text, max_frames=conf["max_frames"], seed=conf["seed"]
-            )
-            yield from packing.pack(_requests(maker, conf["tasks"], kept))
-            left_out.update(packing.left_out)
-
-        info[f"{BASE}/{name}"] = write_sequences(output / BASE / name, base())["sequences"]
-        sentences = SentenceMaker(
-            kept, packer, text.encode, max_frames=conf["sentence_frames"], seed=conf["seed"]
-        )
-        counts = {k: -(-n * len(kept) // 100) for k, n in conf["sentences"].items()}
-        drawn = ((AUDITORY + kind, packed) for kind, packed in sentences.sentences(counts))
-        written = write_sequences(output / SENTENCES / name, chain(base(), drawn))
-        info[f"{SENTENCES}/{name}"] = written["sequences"]
-        info[f"left_out/{name}"] = dict(left_out + sentences.left_out)
+        info |= _write_set(conf, maker, kept, packer, text, output, name)
     write_json(output / "info.json", info)
     return info
 
 
-def _requests(
-    maker: RequestMaker, tasks: Sequence[str], clips: Sequence[StoredClip]
-) -> list[Request]:
-    variants = maker.questions.variants
-    return [request for clip in clips for task in tasks for request in maker.of(task, clip, variants)]
+def _write_set(
+    conf: Mapping[str, Any],
+    maker: RequestMaker,
+    clips: Sequence[StoredClip],
+    packer: Packer,
+    text: TextIds,
+    output: Path,
+    name: str,
+) -> dict[str, Any]:
+    """Both sets of one part of the corpus."""
+    found = [
+        request
+        for clip in clips
+        for task in conf["tasks"]
+        for request in maker.of(task, clip, maker.questions.variants)
+    ]
+    left_out: Counter[str] = Counter()
+
+    def base() -> Iterator[tuple[str, Packed]]:
+        packing = RequestPacker(packer, text, max_frames=conf["max_frames"], seed=conf["seed"])
+        yield from packing.pack(found)
+        left_out.update(packing.left_out)
+
+    info = {f"{BASE}/{name}": write_sequences(output / BASE / name, base())["sequences"]}
+    info[f"left_out/{name}"] = dict(left_out)
+    sentences = SentenceMaker(
+        clips, packer, text.encode, max_frames=conf["sentence_frames"], seed=conf["seed"]
+    )
+    counts = {kind: -(-share * len(clips) // 100) for kind, share in conf["sentences"].items()}
+    drawn = ((AUDITORY + kind, packed) for kind, packed in sentences.sentences(counts))
+    written = write_sequences(output / SENTENCES / name, chain(base(), drawn))
+    info[f"{SENTENCES}/{name}"] = written["sequences"]
+    info[f"left_out/{name}"] |= dict(sentences.left_out)
+    return info

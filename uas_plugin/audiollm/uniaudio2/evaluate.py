@@ -118,9 +118,7 @@ class Evaluation:
         heard = self._ask(READERS[task], [replace(r.item, audio=ids) for r, ids in made])
         texts = {request.clip.name: text for (request, _), text in zip(made, heard)}
         if made:
-            write_clips(
-                folder / "audio" / task, [StoredClip(r.clip.name, ids) for r, ids in made]
-            )
+            write_clips(folder / "audio" / task, [StoredClip(r.clip.name, ids) for r, ids in made])
         rows = [_row(request, texts.get(request.clip.name)) for request in requests]
         if task == "speech_denoise":
             noisy = self._ask("ASR", [request.item for request in requests])
@@ -144,9 +142,7 @@ def _row(request: Request, answer: str | None) -> dict[str, Any]:
 
 def cut_to(ids: BranchIds, like: BranchIds) -> BranchIds:
     """``ids`` as long as ``like``."""
-    return BranchIds(
-        *(np.resize(a, (len(b), a.shape[1])) for a, b in zip(ids, like, strict=True))
-    )
+    return BranchIds(*(np.resize(a, (len(b), a.shape[1])) for a, b in zip(ids, like, strict=True)))
 
 
 def silence_ids(tokenizer: Any, seconds: float = 4.0) -> BranchIds:
@@ -170,5 +166,3 @@ def evaluation_options(conf: Mapping[str, Any]) -> EvaluationOptions:
     if wrong := sorted(set(values["controls"]) - set(CONTROLS)):
         raise UASError(f"decode.controls: '{wrong[0]}' is none of {', '.join(CONTROLS)}")
     return EvaluationOptions(**values)
-
-

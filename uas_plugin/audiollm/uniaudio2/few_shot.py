@@ -1,8 +1,8 @@
 """Two-way classification from demonstrations: which of two shown labels fits a sound.
 
 An episode shows clips of two classes with their labels and asks for the label of another clip. The
-answer is the label that the model holds likelier (mean over its ids), so chance is one half. Shapes:
-`R` rows, `T` frames.
+answer is the label that the model holds likelier (mean over its ids), so chance is one half.
+Shapes: `R` rows, `T` frames.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CONTROLS = ("none", "swapped", "shuffled", "no_demonstrations")
 
 @dataclass(frozen=True)
 class Episode:
-    """``query`` is of class ``labels[answer]``; ``shown`` are clips with the index of their label."""
+    """``query`` is of class ``labels[answer]``; ``shown``: clips with the index of their label."""
 
     query: StoredClip
     labels: tuple[str, str]
@@ -91,9 +91,7 @@ def _episode(
         shown += [(pool[i], index) for i in chosen]
     order = rng.permutation(len(shown))
     group = "held_out" if hidden else "trained"
-    return Episode(
-        query, (labels[0], labels[1]), answer, tuple(shown[i] for i in order), group
-    )
+    return Episode(query, (labels[0], labels[1]), answer, tuple(shown[i] for i in order), group)
 
 
 def controlled(episode: Episode, control: str, other: Episode) -> Episode:
@@ -115,9 +113,7 @@ def answer_episodes(
     """A row an episode: which label the model chose under each control (index), and the truth."""
     order = [found[(i + len(found) // 2) % len(found)] for i in range(len(found))]
     chosen = {
-        control: _choices(
-            lm, [controlled(e, control, o) for e, o in zip(found, order)], batch_size
-        )
+        control: _choices(lm, [controlled(e, control, o) for e, o in zip(found, order)], batch_size)
         for control in CONTROLS
     }
     for i, episode in enumerate(found):

@@ -180,12 +180,15 @@ class RequestPacker:
             task = get_task(request.task)
             wording = str(self.rng.choice(task.prompts)) if task.prompts else ""
             try:
-                yield task.name, self.packer.pack(
-                    task,
-                    fields_of(task, request.item, self.text.encode, targets=True),
-                    self.text.prompt(wording),
-                    targets=True,
-                    max_frames=self.max_frames + 1,
+                yield (
+                    task.name,
+                    self.packer.pack(
+                        task,
+                        fields_of(task, request.item, self.text.encode, targets=True),
+                        self.text.prompt(wording),
+                        targets=True,
+                        max_frames=self.max_frames + 1,
+                    ),
                 )
             except UASError as error:
                 self.left_out[f"{task.name}: {error}"] += 1

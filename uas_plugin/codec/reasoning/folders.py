@@ -1,9 +1,10 @@
 """Folders of a ReasoningCodec: ours for exchange, and the release's.
 
 Ours: ``config.json`` with ``model.safetensors``, and where they were given ``sq_codec.safetensors``
-(for decoding; log-mel latents have no weights) and ``encoders.safetensors`` (for encoding). The release's: ``ReasoningCodec*
-.checkpoint``, ``sqcodec_config.yaml``, ``sqcodec.pth``, and the encoders' folders
-``whisper-medium`` and ``wavlm``. All are untrusted: weights load without pickled objects.
+(for decoding; log-mel latents have no weights) and ``encoders.safetensors`` (for encoding). The
+release's: ``ReasoningCodec*.checkpoint``, ``sqcodec_config.yaml``, ``sqcodec.pth``, and the
+encoders' folders ``whisper-medium`` and ``wavlm``. All are untrusted: weights load without pickled
+objects.
 """
 
 from __future__ import annotations

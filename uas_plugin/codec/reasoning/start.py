@@ -48,5 +48,3 @@ def start_released(source: Path, folder: Path) -> None:
     tokenizer, decoder = load_encoding(source), load_decoder(source)
     save(folder, tokenizer.model, sq_codec=decoder.sq_codec, encoders=tokenizer.encoders,
          fill=tokenizer.fill)  # fmt: skip
-
-
