@@ -216,8 +216,8 @@ def _few_shot(scores: Scores) -> list[Table]:
     note = (
         "One clip of each of two sounds is shown with its label; the answer is the label that the "
         f"model holds likelier for a third clip. Means of {scores['seeds']} seeds of stage 4; "
-        "seeds and clips are drawn again for the intervals. Swapped: the shown labels change places; a "
-        "model that goes by what is shown falls as far below one half as it was above. Shuffled: "
+        "seeds and clips are drawn again for the intervals. Swapped: the shown labels change "
+        "places; a model that goes by what is shown then falls as far below one half. Shuffled: "
         "another clip is asked about."
     )
     title = "Few-shot classification of sounds, two ways"

@@ -1,4 +1,4 @@
-"""Figures of a unified LM in its recipe: each task with its controls, and few-shot classification."""
+"""Figures of a unified LM in its recipe: tasks with their controls, few-shot classification."""
 
 from __future__ import annotations
 

@@ -35,9 +35,8 @@ def rule_files(run: Run) -> list[str]:
         return ["data", "text", "uniaudio2_codec", "uniaudio2_lm", "uniaudio2_score"]
     tokenizer = ["tokenizer_pretrained"] if run.pretrained else ["tokenizer", "ablations"]
     vocoder = ["vocoder"] if run.trained_vocoder else []
-    return [
-        "data", "text", *tokenizer, "tokens", "codec", *vocoder, "lm", "benchmarks", "score", "report",
-    ]  # fmt: skip
+    last = ["lm", "benchmarks", "score", "report"]
+    return ["data", "text", *tokenizer, "tokens", "codec", *vocoder, *last]
 
 
 def all_stages() -> tuple[Stage, ...]:
