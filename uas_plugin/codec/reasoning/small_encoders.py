@@ -91,8 +91,10 @@ class SmallEncoders(nn.Module):
         """(B, width, T) of the output and of what the last layer reads; zero behind a clip."""
         from torchaudio.functional import resample
 
+        # Looked for before the resampling, which lets the last samples ring into the zeros.
+        ends = [_heard(row) * SPEECH_RATE // SAMPLING_RATE for row in wav.cpu().numpy()]
         speech = resample(wav, SAMPLING_RATE, SPEECH_RATE).cpu().numpy()
-        mel, lengths = self.log_mel([_without_end(row) for row in speech])
+        mel, lengths = self.log_mel([row[:end] for row, end in zip(speech, ends, strict=True)])
         weight = self.encoder.conv1.weight
         out = self.encoder(mel.to(weight), lengths.to(weight.device), output_hidden_states=True)
         assert out.hidden_states is not None
@@ -106,8 +108,8 @@ class SmallEncoders(nn.Module):
         return F.pad(x, (0, 0, 0, self.width - x.shape[1]))
 
 
-def _without_end(wave: np.ndarray) -> np.ndarray:
-    """``wave`` without the zeros at its end, but for 40 ms."""
+def _heard(wave: np.ndarray) -> int:
+    """Samples before the zeros at the end of ``wave``, at least one latent's."""
     heard = np.flatnonzero(wave)
     end = int(heard[-1]) + 1 if len(heard) else 0
-    return wave[: max(end, SPEECH_RATE // 25)]
+    return max(end, SAMPLES_PER_LATENT)
