@@ -123,8 +123,8 @@ def test_task_and_prompt_errors(lm, tmp_path):
     assert choose_prompt(get_task("TTS"), path=path) == "Speak."
     with pytest.raises(UASError, match="no list of prompts for ASR .*there is: tts, x"):
         choose_prompt(get_task("ASR"), path=path)
-    with pytest.raises(UASError, match="speech_ss is for training"):
-        lm.generate("speech_ss", FULL)
+    with pytest.raises(UASError, match="no published loop for this task"):
+        lm.generate("speech_ss", FULL, published=True, topk=1)
     with pytest.raises(UASError, match="top-k must be 1 .. 36, not 50"):
         lm.generate("TTS", FULL)
     with pytest.raises(UASError, match="InstructTTS needs caption"):
@@ -236,10 +236,15 @@ def test_rows_that_end_in_some_codebooks_only():
     semantic = np.concatenate([np.full((1, 8), 52), np.full((2, 8), 25), np.full((1, 8), 53)])
     rows = np.concatenate([bos, np.full((1, 8), 5), partly, eos, semantic])
     made = split_audio(rows, IDS)
-    assert made.reasoning.tolist() == [[5] * 8, [3, 3, 3, 3, 5, 5, 3, 3]]
-    assert made.reconstruction.tolist() == [[5] * 8] * 2
-    published = split_audio(rows, IDS, published=True)
-    assert published.reasoning[1].tolist() == partly[0].tolist()
+    reasoning, reconstruction = made
+    assert reasoning.tolist() == [[5] * 8, [3, 3, 3, 3, 5, 5, 3, 3]]
+    assert reconstruction.tolist() == [[5] * 8] * 2
+    two = split_audio(
+        np.concatenate([rows, rows[:4], semantic[:2]]), IDS, ["reason", "semantic"] * 2
+    )
+    assert [len(codes) for codes in two] == [2, 2, 2, 1]  # the last is cut off, and taken as it is
+    unfinished = split_audio(rows[:3], IDS)
+    assert "did not end its reasoning in 3 frames" in str(unfinished)
 
 
 def test_folder_and_release_give_the_same_model(lm, text_folder, tmp_path):

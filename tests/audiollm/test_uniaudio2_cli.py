@@ -20,10 +20,6 @@ from uas_plugin.audiollm.uniaudio2.tasks import get_task
 from uas_plugin.audiollm.uniaudio2.text import TextIds
 from uas_plugin.audiollm.uniaudio2.training import UniAudio2Training, get_stage
 from uas_plugin.codec.reasoning.branches import BranchIds, read_codes, write_codes
-from uas_plugin.codec.reasoning.config import FlowTransformerConfig, ReasoningCodecConfig
-from uas_plugin.codec.reasoning.decoder import ReasoningDecoder
-from uas_plugin.codec.reasoning.model import ReasoningCodec
-from uas_plugin.codec.reasoning.sq_codec import SQCodec, SQCodecConfig
 from uas_plugin.errors import UASError
 
 IDS = SpecialIds(20, 16, 17, 18, 32, 33, 34, 54, 55, 32, 30, 31,
@@ -81,23 +77,8 @@ def model(text_folder, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def codec(tmp_path_factory):
-    torch.manual_seed(0)
-    flow = FlowTransformerConfig(1, 1, 64, 24, 4, 1600, 32)
-    sizes = ReasoningCodecConfig(16, 8, 8, 8, 4, 1, 32, 8, 16, 8, 32, 8, 6, flow)
-    sq = SQCodecConfig(
-        num_samples=4,
-        downsample_factors=(10, 24),
-        downsample_kernel_sizes=(20, 48),
-        upsample_factors=(24, 10),
-        upsample_kernel_sizes=(48, 20),
-        latent_hidden_dim=4,
-        init_channel=2,
-        res_kernel_size=3,
-    )
-    folder = tmp_path_factory.mktemp("codec") / "codec"
-    ReasoningDecoder(ReasoningCodec(sizes), SQCodec(sq), fill=False).save_pretrained(folder)
-    return folder
+def codec(tiny_codec_folder):
+    return tiny_codec_folder
 
 
 def run(*arguments) -> None:

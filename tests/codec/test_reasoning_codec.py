@@ -10,97 +10,26 @@ from torch import nn
 import uas_plugin
 from uas_plugin.codec.reasoning import folders
 from uas_plugin.codec.reasoning.branches import BranchIds, read_codes, write_codes
-from uas_plugin.codec.reasoning.config import FlowTransformerConfig, ReasoningCodecConfig
-from uas_plugin.codec.reasoning.decoder import ReasoningDecoder
-from uas_plugin.codec.reasoning.encoders import (
-    FrozenEncoders,
-    MusicEncoder,
-    MusicEncoderConfig,
-)
-from uas_plugin.codec.reasoning.model import ReasoningCodec
+from uas_plugin.codec.reasoning.encoders import MusicEncoder, MusicEncoderConfig
 from uas_plugin.codec.reasoning.quantizer import ResidualVQ
 from uas_plugin.codec.reasoning.reading import Clip
-from uas_plugin.codec.reasoning.sq_codec import SQCodec, SQCodecConfig
 from uas_plugin.codec.reasoning.tokenizer import ReasoningTokenizer
 from uas_plugin.errors import UASError
 
-SIZES = ReasoningCodecConfig(
-    width=32,
-    whisper_dim=16,
-    wavlm_dim=16,
-    music_dim=16,
-    latent_dim=6,
-    thinking_depth=1,
-    thinking_head_dim=32,
-    reasoning_codes=32,
-    reasoning_code_dim=8,
-    codes=64,
-    code_dim=8,
-    flow=FlowTransformerConfig(1, 2, 64, 44, 6, 1600, 32),
-)
-SQ = SQCodecConfig(
-    num_samples=2,
-    downsample_factors=(4, 4, 5, 6),
-    downsample_kernel_sizes=(8, 8, 10, 12),
-    upsample_factors=(6, 5, 4, 4),
-    upsample_kernel_sizes=(12, 10, 8, 8),
-    latent_hidden_dim=6,
-    init_channel=2,
-    res_kernel_size=3,
-)
-ENCODERS = {
-    "whisper": {
-        "d_model": 16,
-        "encoder_layers": 1,
-        "encoder_attention_heads": 2,
-        "encoder_ffn_dim": 16,
-    },
-    "wavlm": {
-        "hidden_size": 16,
-        "num_hidden_layers": 10,
-        "num_attention_heads": 2,
-        "intermediate_size": 16,
-        "conv_dim": [8] * 7,
-        "num_conv_pos_embeddings": 4,
-        "num_conv_pos_embedding_groups": 2,
-    },
-    "music": {
-        "width": 16,
-        "layers": 2,
-        "heads": 2,
-        "inner": 16,
-        "mels": 16,
-        "n_fft": 512,
-        "channels": 4,
-        "acoustic_layer": 0,
-        "semantic_layer": 1,
-    },
-}
+
+@pytest.fixture(scope="module")
+def parts(tiny_codec):
+    return tiny_codec.make()
 
 
 @pytest.fixture(scope="module")
-def parts():
-    torch.manual_seed(0)
-    return ReasoningCodec(SIZES), SQCodec(SQ), FrozenEncoders.build(ENCODERS)
+def tokenizer(tiny_codec_folder):
+    return uas_plugin.load_tokenizer(tiny_codec_folder)
 
 
 @pytest.fixture(scope="module")
-def folder(parts, tmp_path_factory):
-    model, sq_codec, encoders = parts
-    path = tmp_path_factory.mktemp("codec") / "codec"
-    ReasoningTokenizer(model, encoders, fill=False).save_pretrained(path)
-    ReasoningDecoder(model, sq_codec, fill=False).save_pretrained(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def tokenizer(folder):
-    return uas_plugin.load_tokenizer(folder)
-
-
-@pytest.fixture(scope="module")
-def decoder(folder):
-    return uas_plugin.load_codec(folder)
+def decoder(tiny_codec_folder):
+    return uas_plugin.load_codec(tiny_codec_folder)
 
 
 def noise(seconds: float, rate: int = 24_000) -> np.ndarray:
@@ -108,15 +37,15 @@ def noise(seconds: float, rate: int = 24_000) -> np.ndarray:
     return 0.1 * rng.standard_normal(round(seconds * rate)).astype(np.float32)
 
 
-def test_both_branches_with_their_rates(tokenizer):
+def test_both_branches_with_their_rates(tokenizer, tiny_codec):
     audios = [(noise(1.0), 24_000), (noise(2.13, 16_000), 16_000), (noise(1.0), 24_000)]
     found = tokenizer.encode(audios, batch_size=2)
     for (wave, rate), ids in zip(audios, found, strict=True):
         seconds = len(wave) / rate
         assert ids.reasoning.shape == (int(np.ceil(seconds * tokenizer.reasoning_rate)), 8)
         assert ids.reconstruction.shape == (int(np.ceil(seconds * tokenizer.frame_rate)), 8)
-        assert ids.reasoning.min() >= 0 and ids.reasoning.max() < SIZES.reasoning_codes
-        assert ids.reconstruction.min() >= 0 and ids.reconstruction.max() < SIZES.codes
+        assert ids.reasoning.min() >= 0 and ids.reasoning.max() < tiny_codec.sizes.reasoning_codes
+        assert ids.reconstruction.min() >= 0 and ids.reconstruction.max() < tiny_codec.sizes.codes
     np.testing.assert_array_equal(found[0].reconstruction, found[2].reconstruction)
     alone = tokenizer.encode(audios[1:2])[0]
     np.testing.assert_array_equal(alone.reasoning, found[1].reasoning)
@@ -145,6 +74,27 @@ def test_files_are_read_in_pieces_as_they_are_whole(rate, tmp_path):
         np.testing.assert_allclose(clip.read(start, stop), whole[start:stop], atol=1e-5)
 
 
+def test_cuts_are_read_in_pieces_as_they_are_whole(tmp_path):
+    import soundfile
+    from lhotse import MonoCut, Recording
+
+    from uas_plugin.data.audio import first_channel
+
+    path = tmp_path / "a.wav"
+    stereo = np.stack([noise(4.0, 16_000), noise(4.0, 16_000)[::-1]], axis=1)
+    soundfile.write(path, stereo, 16_000, subtype="FLOAT")
+    cut = MonoCut("a", 0.7, 2.5, 1, recording=Recording.from_file(path))
+    whole = first_channel(cut, 24_000, "a")
+    clip = Clip(cut, "a")
+    assert clip.samples == len(whole) == 60_000
+    for start in range(0, len(whole), 30_011):
+        stop = min(start + 30_011, len(whole))
+        np.testing.assert_allclose(clip.read(start, stop), whole[start:stop], atol=1e-5)
+    cut.channel = 2
+    with pytest.raises(UASError, match="has 2 channels, but 2 is asked"):
+        Clip(cut, "a")
+
+
 def test_long_files_and_the_published_windows(parts, tmp_path):
     """A file that is read window by window gives the ids that its samples give."""
     import soundfile
@@ -161,15 +111,22 @@ def test_long_files_and_the_published_windows(parts, tmp_path):
     assert published.reasoning.shape == (6, 8) and published.reconstruction.shape == (13, 8)
 
 
-def random_ids(seconds: float) -> BranchIds:
-    rng = np.random.default_rng(1)
-    return BranchIds(
-        rng.integers(0, SIZES.reasoning_codes, (round(seconds * 5), 8)),
-        rng.integers(0, SIZES.codes, (round(seconds * 12.5), 8)),
-    )
+@pytest.fixture(scope="module")
+def random_ids(tiny_codec):
+    """Ids of a clip of so many seconds."""
+    sizes = tiny_codec.sizes
+
+    def make(seconds: float) -> BranchIds:
+        rng = np.random.default_rng(1)
+        return BranchIds(
+            rng.integers(0, sizes.reasoning_codes, (round(seconds * 5), 8)),
+            rng.integers(0, sizes.codes, (round(seconds * 12.5), 8)),
+        )
+
+    return make
 
 
-def test_decode_alone_and_in_batches(decoder):
+def test_decode_alone_and_in_batches(decoder, random_ids):
     clips = [random_ids(2.0), random_ids(5.2), random_ids(2.0)]
     options = {"n_steps": 2, "window_seconds": 2.0}
     wavs, rate = decoder.decode_batch(clips, **options)
@@ -183,7 +140,7 @@ def test_decode_alone_and_in_batches(decoder):
         assert max(map(len, pieces)) <= 48_000
 
 
-def test_reasoning_ids_change_the_audio(decoder):
+def test_reasoning_ids_change_the_audio(decoder, random_ids):
     clip = random_ids(2.0)
     with_them = decoder.decode(clip, n_steps=2)[0]
     assert np.abs(with_them - decoder.decode(clip.reconstruction, n_steps=2)[0]).max() > 1e-5
@@ -196,18 +153,18 @@ def test_reasoning_ids_change_the_audio(decoder):
     [
         (lambda c: (c.reconstruction.T, None), r"must be \(frames, 8\), .* transpose it"),
         (lambda c: (c.reconstruction[:, :7], None), r"must be \(frames, 8\)"),
-        (lambda c: (c.reconstruction + SIZES.codes, None), r"holds id 12\d; .* 0 .. 63"),
+        (lambda c: (c.reconstruction + 64, None), r"holds id 12\d; .* 0 .. 63"),
         (lambda c: (c.reconstruction.astype(float), None), "must hold integers"),
         (lambda c: (c.reconstruction[:0], None), "no token ids"),
         (lambda c: (c.reasoning, c.reconstruction % 32), "are the two swapped"),
     ],
 )
-def test_wrong_ids_are_named(decoder, change, message):
+def test_wrong_ids_are_named(decoder, change, message, random_ids):
     with pytest.raises(UASError, match=message):
         decoder.decode(*change(random_ids(4.0)))
 
 
-def test_files_of_ids(tmp_path):
+def test_files_of_ids(tmp_path, random_ids):
     codes = random_ids(2.0).reasoning
     for name in ("a_reason.pt", "a_reason.npy"):
         write_codes(tmp_path / name, codes)
@@ -218,7 +175,7 @@ def test_files_of_ids(tmp_path):
         read_codes(tmp_path / "b.pt")
 
 
-def release(path, model: nn.Module, sq_codec: SQCodec) -> None:
+def release(path, model: nn.Module, sq_codec: nn.Module) -> None:
     """A folder laid out like the published one."""
     import yaml
 
@@ -233,12 +190,12 @@ def release(path, model: nn.Module, sq_codec: SQCodec) -> None:
             key = key.replace(new, name)
         old[key] = value
     torch.save({"codec_model": old}, path / "sqcodec.pth")
-    options = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(SQ).items()}
+    options = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(sq_codec.config).items()}
     text = yaml.safe_dump({"generator": {"config": options}})
     (path / "sqcodec_config.yaml").write_text(text)
 
 
-def test_release_converts(parts, decoder, tmp_path):
+def test_release_converts(parts, decoder, tmp_path, random_ids):
     from uas_plugin.codec.convert import main
 
     release(tmp_path / "release", *parts[:2])
@@ -270,7 +227,7 @@ def test_short_clips_are_repeated_where_the_model_expects_it(parts):
     """The whole window is the clip over and over, so its ids repeat too."""
     model, _, encoders = parts
     found = ReasoningTokenizer(model, encoders, fill=True)._windows(24_000, False)
-    (window,) = found
+    (window,) = list(found)
     assert len(window.rows) == 720_000
     np.testing.assert_array_equal(window.rows[:24_000], window.rows[24_000:48_000])
 
@@ -291,8 +248,8 @@ def test_quantizer_learns_and_revives_codes():
     assert out.commitment > 0
 
 
-def test_music_encoder_gives_25_frames_a_second():
-    encoder = MusicEncoder(MusicEncoderConfig(**ENCODERS["music"])).eval()
+def test_music_encoder_gives_25_frames_a_second(tiny_codec):
+    encoder = MusicEncoder(MusicEncoderConfig(**tiny_codec.encoders["music"])).eval()
     with torch.no_grad():
         early, late = encoder(torch.from_numpy(noise(2.0))[None])
     assert early.shape == late.shape == (1, 16, 50)

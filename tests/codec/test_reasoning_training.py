@@ -5,8 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from uas_plugin.codec.reasoning.config import FlowTransformerConfig, ReasoningCodecConfig
-from uas_plugin.codec.reasoning.model import Features, ReasoningCodec
+from uas_plugin.codec.reasoning.model import Features
+from uas_plugin.codec.reasoning.refinement import (
+    RefinementOptions,
+    RefinementTraining,
+    _counted,
+)
 from uas_plugin.codec.reasoning.training import (
     IGNORE,
     ReconstructionOptions,
@@ -17,33 +21,20 @@ from uas_plugin.codec.reasoning.training import (
     rewards,
     whole_frames,
 )
+from uas_plugin.errors import UASError
 
-SIZES = ReasoningCodecConfig(
-    width=32,
-    whisper_dim=8,
-    wavlm_dim=8,
-    music_dim=8,
-    latent_dim=4,
-    thinking_depth=1,
-    thinking_head_dim=32,
-    reasoning_codes=16,
-    reasoning_code_dim=8,
-    codes=16,
-    code_dim=8,
-    flow=FlowTransformerConfig(1, 2, 16, 40, 4, 64, 32),
-)
 END = 1
 
 
 def features(batch: int = 2, frames: int = 20) -> Features:
     torch.manual_seed(1)
-    shapes = ((8, 2 * frames + 3), (8, 2 * frames), (8, frames), (8, frames))
+    shapes = ((16, 2 * frames + 3), (16, 2 * frames), (16, frames), (16, frames))
     return whole_frames(Features(*(torch.randn(batch, *shape) for shape in shapes)))
 
 
-def codec() -> ReasoningCodec:
-    torch.manual_seed(0)
-    return ReasoningCodec(SIZES)
+@pytest.fixture
+def codec(tiny_codec):
+    return tiny_codec.make()[0]
 
 
 def small_lm():
@@ -62,8 +53,8 @@ def small_lm():
     return LlamaForCausalLM(config)
 
 
-def test_reconstruction_learns_and_leaves_the_reasoning_branch_alone():
-    model = codec()
+def test_reconstruction_learns_and_leaves_the_reasoning_branch_alone(codec):
+    model = codec
     training = ReconstructionTraining(model).train()
     before = {k: v.clone() for k, v in model.audio_thinking.state_dict().items()}
     latents = torch.randn(2, 20, 4)
@@ -92,9 +83,9 @@ def test_reconstruction_learns_and_leaves_the_reasoning_branch_alone():
         torch.testing.assert_close(value, before[name], atol=0, rtol=0)
 
 
-def test_given_latents_and_dropped_conditions_are_what_they_say():
+def test_given_latents_and_dropped_conditions_are_what_they_say(codec):
     options = ReconstructionOptions(prefix_chance=1.0, shortest=2, longest=4, condition_drop=1.0)
-    training = ReconstructionTraining(codec(), options)
+    training = ReconstructionTraining(codec, options)
     draws = torch.tensor([0.0, 0.5, 0.99])
     assert training._given(draws, 20, None).tolist() == [2, 3, 4]
     assert training._given(draws, 6, None).tolist() == [2, 3, 3]
@@ -109,8 +100,8 @@ def test_given_latents_and_dropped_conditions_are_what_they_say():
     assert made[0] == pytest.approx(made[1], rel=1e-5)
 
 
-def test_thinking_learns_to_answer():
-    training = ThinkingTraining(codec().audio_thinking, small_lm()).train()
+def test_thinking_learns_to_answer(codec):
+    training = ThinkingTraining(codec.audio_thinking, small_lm()).train()
     ids = torch.tensor([[3, 4, 5, END], [3, 4, 7, END]])  # the same question, two answers
     labels = ids.clone()
     labels[:, :2] = IGNORE
@@ -150,28 +141,53 @@ def test_advantages_and_policy_loss_by_hand():
     assert away == pytest.approx(float(ratio - ratio.log() - 1))
 
 
-def test_refinement_raises_the_reward():
+def likes(answer: str, reference: str) -> float:
+    return float(answer == reference)
+
+
+def test_refinement_raises_the_reward(codec):
     """The judge likes one word: after some rounds it is written more often."""
-    training = ThinkingTraining(codec().audio_thinking, small_lm()).eval()
-    question = torch.tensor([[3, 4]] * 8)
+    policy, reference = (ThinkingTraining(codec.audio_thinking, small_lm()) for _ in range(2))
+    policy.commitment = 0.0
+    options = RefinementOptions(group=8, steps=1)
+    training = RefinementTraining(
+        policy, reference, [3, 4], END, lambda ids: " ".join(map(str, ids)), likes, options
+    )
+    assert not any("reference" in name for name in training.state_dict())
     heard = features(1)
-    prefix = training.prefix(heard)[0].detach().expand(8, -1, -1)
-
-    def judge(answer: str, reference: str) -> float:
-        return float(answer == reference)
-
-    optimizer = torch.optim.Adam(training.llm.parameters(), lr=5e-3)
+    optimizer = torch.optim.Adam(policy.llm.parameters(), lr=5e-3)
     generator = torch.Generator().manual_seed(0)
     scores = []
     for _ in range(30):
-        answer = training.sample(prefix, question, steps=1, end=END, generator=generator)
-        found = rewards([str(int(a)) for a in answer], ["6"] * 8, judge)
-        scores.append(float(found.mean()))
-        old = training.log_probabilities(prefix, question, answer).detach()
-        new = training.log_probabilities(prefix, question, answer)
-        advantages = group_advantages(found[None])[0]
-        loss = policy_loss(new, old, old, torch.ones_like(new), advantages)
+        loss, stats = training.train()(heard, ["6"], generator)
+        scores.append(float(stats["reward"]))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     assert sum(scores[-5:]) / 5 > sum(scores[:5]) / 5 + 0.2
+    judged = [
+        float(training.eval()(heard, ["6"], torch.Generator().manual_seed(1))[0]) for _ in range(2)
+    ]
+    assert judged[0] == judged[1] < 0
+    with pytest.raises(UASError, match="group is 2 or more"):
+        RefinementOptions(group=1)
+
+
+def test_ids_of_an_answer_count_up_to_its_end():
+    answers = torch.tensor([[5, END, END, END], [5, 6, 7, 8], [END, END, END, END]])
+    assert _counted(answers, END).tolist() == [[1, 1, 0, 0], [1, 1, 1, 1], [1, 0, 0, 0]]
+
+
+def test_a_judge_of_many_is_asked_once():
+    class Many:
+        calls = 0
+
+        def many(self, answers, references):
+            self.calls += 1
+            return [float(len(a)) for a in answers]
+
+        def __call__(self, answer, reference):
+            raise AssertionError
+
+    judge = Many()
+    assert rewards(["a", "bc"], ["", ""], judge).tolist() == [1.0, 2.0] and judge.calls == 1

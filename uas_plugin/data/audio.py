@@ -29,7 +29,7 @@ def load_audio(source: Any, sampling_rate: int = SAMPLING_RATE) -> np.ndarray:
         UASError: the file is missing, is no audio, holds no samples or NaN; the message names the
             cut or path.
     """
-    name, path, offset, frames = _locate(source)
+    name, path, offset, frames = locate(source)
     samples, rate = read_samples(path, offset, frames, name)
     if samples.shape[0] == 0:
         raise UASError(f"{name}: the recording holds no samples")
@@ -60,7 +60,7 @@ def first_channel(source: Any, sampling_rate: int, name: str) -> np.ndarray:
     if isinstance(source, tuple):
         samples, rate = _checked_pair(source, name)
     else:
-        label, path, offset, frames = _locate(source)
+        label, path, offset, frames = locate(source)
         samples, rate = read_samples(path, offset, frames, label)
         channel = getattr(source, "channel", 0)
         channel = channel[0] if isinstance(channel, (list, tuple)) else channel
@@ -149,8 +149,12 @@ def read_samples(
         raise UASError(f"{name}: cannot be decoded: {error}") from None
 
 
-def _locate(source: Any) -> tuple[str, str, int, int]:
-    """(name for messages, path, first sample, number of samples or -1)."""
+def locate(source: Any) -> tuple[str, str, int, int]:
+    """(name for messages, path, first sample, number of samples or -1) of a path or a cut.
+
+    Raises:
+        UASError: a cut of something else than one plain audio file.
+    """
     if isinstance(source, (str, os.PathLike)):
         return str(source), os.fspath(source), 0, -1
     recording = getattr(source, "recording", None)  # a mixture has several

@@ -10,7 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from uas_plugin.atomic import atomic_path, read_jsonl, write_json, write_jsonl
-from uas_plugin.data.tokens import CUTS_NAME, INFO_NAME, LENGTH_NAME, TEXT_NAME, codebooks_of
+from uas_plugin.data.tokens import (
+    CUTS_NAME,
+    INFO_NAME,
+    LENGTH_NAME,
+    TEXT_NAME,
+    branch_name,
+    codebooks_of,
+)
 from uas_plugin.errors import UASError
 
 
@@ -42,7 +49,8 @@ def merge_shards(output_dir: Path, num_shards: int) -> None:
     (output_dir / INFO_NAME).unlink(missing_ok=True)
     manifests = [read_jsonl(folder / CUTS_NAME) for folder in folders]
     write_jsonl(output_dir / CUTS_NAME, heapq.merge(*manifests, key=lambda row: row["id"]))
-    for name in (TEXT_NAME, LENGTH_NAME):
+    branches = ["", *infos[0].get("branches", {})]
+    for name in (branch_name(plain, b) for b in branches for plain in (TEXT_NAME, LENGTH_NAME)):
         with contextlib.ExitStack() as stack:
             streams = [stack.enter_context(open(folder / name)) for folder in folders]
             temporary = stack.enter_context(atomic_path(output_dir / name))

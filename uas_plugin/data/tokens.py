@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,56 @@ INFO_NAME = "info.json"
 TEXT_NAME = "token"
 LENGTH_NAME = "token_length"
 CUTS_NAME = "cuts.jsonl.gz"
+TOKENS_FIELD = "tokens"  # of a cut: the array of its ids
+REASONING = "reasoning"  # a ReasoningCodec's branch beside the one that audio is made of
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One of a tokenizer's streams of ids.
+
+    Args:
+        name: "" for the main one, whose files and fields have plain names; else their prefix.
+        codebook_size, num_codebooks: ids of a frame. frame_rate: Hz.
+    """
+
+    name: str
+    codebook_size: int
+    num_codebooks: int
+    frame_rate: float
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What ``info.json`` says of it."""
+        several = {"num_codebooks": self.num_codebooks} if self.num_codebooks > 1 else {}
+        return {"codebook_size": self.codebook_size, **several, "frame_rate": self.frame_rate}
+
+
+def branch_name(plain: str, branch: str = "") -> str:
+    """A file's or field's name in ``branch``: "token", or "reasoning_token"."""
+    return f"{branch}_{plain}" if branch else plain
+
+
+def branch_info(info: Mapping[str, Any], branch: str = "") -> Mapping[str, Any]:
+    """The facts of ``branch`` in a dump's ``info.json``.
+
+    Raises:
+        UASError: the dump has no such branch.
+    """
+    if not branch:
+        return info
+    found = info.get("branches", {})
+    if branch not in found:
+        known = ", ".join(found) or "none beside the main one"
+        raise UASError(f"the dump of {info.get('tokenizer')} has no branch '{branch}' ({known})")
+    return found[branch]
 
 
 def read_token_info(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """What a set's dump says of itself: codebook_size, frame_rate, tokenizer, sha256, counts.
 
-    ``num_codebooks`` stands there only where a frame has several ids (see :func:`codebooks_of`).
+    ``num_codebooks`` stands there only where a frame has several ids (see :func:`codebooks_of`),
+    ``branches`` only where a clip has further streams of ids (see :func:`branch_info`).
 
     Raises:
         UASError: the dump is missing or unfinished (``info.json`` is written last).
@@ -54,22 +99,25 @@ def require_one_codebook(folder: str | os.PathLike[str], user: str) -> None:
         )
 
 
-def read_token_text(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+def read_token_text(path: str | os.PathLike[str], branch: str = "") -> dict[str, np.ndarray]:
     """Tokens of a Kaldi text file ``<id> 12 7 401 ...`` (or of the folder that holds ``token``).
+
+    Args:
+        branch: of a folder, which of its branches (see `Branch`).
 
     Returns:
         id -> (T,) int64, in the order of the file. Given the folder of a dump with C > 1 codebooks,
         (T, C); a file alone does not tell C.
 
     Raises:
-        UASError: the file is missing, a line holds something else than integers, or its ids do not
-            fill whole frames.
+        UASError: the file or branch is missing, a line holds something else than integers, or its
+            ids do not fill whole frames.
     """
     path = Path(path)
     codebooks = 1
     if path.is_dir():
-        codebooks = codebooks_of(read_token_info(path))
-        path = path / TEXT_NAME
+        codebooks = codebooks_of(branch_info(read_token_info(path), branch))
+        path = path / branch_name(TEXT_NAME, branch)
     if not path.exists():
         raise UASError(f"no token file {path}: the token dump stage (4) makes it")
     tokens: dict[str, np.ndarray] = {}
@@ -90,7 +138,7 @@ def read_token_text(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 def load_token_cuts(path: str | os.PathLike[str]) -> CutSet:
     """The dumped cuts of a set (folder or manifest); ``cut.load_tokens()`` gives (T,) ids, or
-    (T, C) of a dump with C > 1 codebooks.
+    (T, C) of a dump with C > 1 codebooks; ``cut.load_reasoning_tokens()`` those of that branch.
 
     Raises:
         UASError: the dump is missing or unfinished.

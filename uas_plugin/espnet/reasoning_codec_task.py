@@ -1,12 +1,12 @@
-"""ESPnet task: the reconstruction phase of a ReasoningCodec, on crops of cuts at 24 kHz.
+"""ESPnet task: the three phases of training a ReasoningCodec, on crops of cuts at 24 kHz.
 
-Encoders, SQ-Codec and the reasoning branch are those of a folder and stay as they are.
+Here stands the reconstruction phase, in which encoders, SQ-Codec and the reasoning branch are those
+of a folder and stay as they are; the other two are `uas_plugin.espnet.thinking`'s.
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -18,7 +18,7 @@ from espnet2.torch_utils.device_funcs import force_gatherable
 from espnet2.train.abs_espnet_model import AbsESPnetModel
 from espnet2.utils.types import str_or_none
 
-from uas_plugin.codec.reasoning.config import SAMPLES_PER_LATENT, SAMPLING_RATE
+from uas_plugin.codec.reasoning.config import SAMPLES_PER_LATENT
 from uas_plugin.codec.reasoning.encoders import FrozenEncoders
 from uas_plugin.codec.reasoning.folders import load_decoder, load_encoding
 from uas_plugin.codec.reasoning.mel_latents import MelLatents
@@ -29,12 +29,19 @@ from uas_plugin.codec.reasoning.training import (
     ReconstructionTraining,
     whole_frames,
 )
-from uas_plugin.codec.reasoning.windows import segment_length
-from uas_plugin.data.audio import first_channel
-from uas_plugin.data.manifests import load_cuts
 from uas_plugin.errors import UASError, suggest
+from uas_plugin.espnet.crops import crops, read_cuts, share_of_rank
 from uas_plugin.espnet.task import Batch, UASTask, rank_and_world
+from uas_plugin.espnet.thinking import (
+    REFINEMENT,
+    THINKING,
+    refinement_model,
+    thinking_batches,
+    thinking_model,
+)
 
+RECONSTRUCTION = "reconstruction"
+PHASES = {THINKING: thinking_model, REFINEMENT: refinement_model}
 BATCH_DEFAULTS: dict[str, Any] = {"size": 16, "seconds": 12.0, "valid_clips": 64}
 
 
@@ -76,14 +83,6 @@ class ESPnetReasoningCodec(AbsESPnetModel):
         return {"wav": wav[..., None], "wav_lengths": wav_lengths}
 
 
-@functools.lru_cache(maxsize=4)
-def _cuts(path: str) -> list[Any]:
-    found = list(load_cuts(path))
-    if not found:
-        raise UASError(f"{path} holds no cuts")
-    return found
-
-
 class ReasoningCodecTask(UASTask):
     """``python -m uas_plugin.bin.reasoning_codec_train``."""
 
@@ -95,13 +94,27 @@ class ReasoningCodecTask(UASTask):
         group.add_argument("--train_cuts", type=str_or_none, help="cuts to train on")
         group.add_argument("--valid_cuts", type=str_or_none, help="cuts to validate on")
         group.add_argument("--codec", type=str_or_none, help="folder with encoders and SQ-Codec")
+        group.add_argument(
+            "--phase",
+            default=RECONSTRUCTION,
+            choices=(RECONSTRUCTION, *PHASES),
+            help="what is trained: the reconstruction branch and the flow (default), the reasoning "
+            "branch by answering questions, or the same by rewards of what it writes",
+        )
+        group.add_argument("--text_tokenizer", type=str_or_none, help="of thinking: its folder")
+        group.add_argument(
+            "--thinking", type=str_or_none, help="of refinement: finished training of thinking"
+        )
         parser.get_default("required").extend(["train_cuts", "valid_cuts", "codec"])
 
     @classmethod
-    def build_model(cls, args: argparse.Namespace) -> ESPnetReasoningCodec:
-        """The codec of ``--codec``; ``--model_conf`` has the weights of the losses."""
+    def build_model(cls, args: argparse.Namespace) -> AbsESPnetModel:
+        """The codec of ``--codec``; ``--model_conf`` has the weights of the losses, or see
+        `uas_plugin.espnet.thinking`."""
+        if args.phase != RECONSTRUCTION:
+            return PHASES[args.phase](args)
         known = [f.name for f in fields(ReconstructionOptions)]
-        options = ReconstructionOptions(**_checked("model", args.model_conf, known))
+        options = ReconstructionOptions(**checked("model", args.model_conf, known))
         tokenizer, decoder = load_encoding(Path(args.codec)), load_decoder(Path(args.codec))
         training = ReconstructionTraining(tokenizer.model, options)
         return ESPnetReasoningCodec(training, tokenizer.encoders, decoder.sq_codec)
@@ -109,41 +122,33 @@ class ReasoningCodecTask(UASTask):
     @classmethod
     def build_batches(cls, args: argparse.Namespace, mode: str, epoch: int) -> Iterable[Batch]:
         """Random crops in random order to train on, beginnings to validate on."""
-        conf = {**BATCH_DEFAULTS, **_checked("batch", args.batch_conf, BATCH_DEFAULTS)}
+        if args.phase != RECONSTRUCTION:
+            return thinking_batches(args, mode, epoch)
+        conf = {**BATCH_DEFAULTS, **checked("batch", args.batch_conf, BATCH_DEFAULTS)}
         train = mode == "train"
-        cuts = _cuts(args.train_cuts if train else args.valid_cuts)
+        cuts = read_cuts(args.train_cuts if train else args.valid_cuts)
         if not train:
             return _batches(cuts[: conf["valid_clips"]], conf, None)
-        rank, world = rank_and_world()
-        order = np.random.default_rng([args.seed, epoch]).permutation(len(cuts))
-        # Every rank gets as many batches; where they do not come out even, some cuts come twice.
-        step = conf["size"] * world
-        order = np.resize(order, -(-len(order) // step) * step)[rank::world]
-        rng = np.random.default_rng([args.seed, epoch, rank])
+        place = rank_and_world()
+        order = share_of_rank(len(cuts), conf["size"], args.seed, epoch, place)
+        rng = np.random.default_rng([args.seed, epoch, place[0]])
         return _batches([cuts[i] for i in order], conf, rng)
 
 
 def _batches(
     cuts: list[Any], conf: Mapping[str, Any], rng: np.random.Generator | None
 ) -> Iterator[Batch]:
-    limit = segment_length(int(conf["seconds"] * SAMPLING_RATE))
     for at in range(0, len(cuts), conf["size"]):
         chosen = cuts[at : at + conf["size"]]
-        waves = []
-        for cut in chosen:
-            wave = first_channel(cut, SAMPLING_RATE, cut.id)
-            spare = max(0, len(wave) - limit)
-            start = int(rng.integers(spare + 1)) if rng is not None else 0
-            waves.append(wave[start : start + limit])
-        lengths = [len(wave) for wave in waves]
-        rows = np.zeros((len(waves), segment_length(max(lengths))), dtype=np.float32)
-        for row, wave in zip(rows, waves, strict=True):
-            row[: len(wave)] = wave
-        tensors = {"wav": torch.from_numpy(rows), "wav_lengths": torch.tensor(lengths)}
-        yield [cut.id for cut in chosen], tensors
+        yield [cut.id for cut in chosen], crops(chosen, conf["seconds"], rng)
 
 
-def _checked(name: str, given: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
+def checked(name: str, given: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
+    """``given``, all of whose keys must be ``known``.
+
+    Raises:
+        UASError: one is not; the nearest is named.
+    """
     for key in given:
         if key not in known:
             raise UASError(f"reasoning_codec.{name}: unknown key '{key}'.{suggest(key, known)}")

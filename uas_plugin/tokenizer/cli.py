@@ -13,7 +13,8 @@ def get_parser():
     """The command's arguments."""
     parser = make_parser(
         "Print the token ids of audio: one line '<id> 12 7 401 ...' a file or cut; ids of several"
-        " codebooks frame by frame.",
+        " codebooks frame by frame. A ReasoningCodec's reasoning ids stand in lines of their own:"
+        " '<id>:reasoning ...', or in a file of their own beside --output.",
         "uas tokenize --model exp/mini/tokenizer/export a.flac b.wav\n"
         "uas tokenize --model exp/mini/tokenizer/export --cuts cuts.jsonl.gz --output token",
     )
@@ -36,7 +37,9 @@ def main(argv: Sequence[str]) -> None:
     from uas_plugin.atomic import write_text
     from uas_plugin.data.manifests import load_cuts
     from uas_plugin.data.token_shards import token_line
+    from uas_plugin.data.tokens import branch_name
     from uas_plugin.tokenizer.api import load_tokenizer
+    from uas_plugin.tokenizer.dump import branches_of, streams_of
 
     tokenizer = load_tokenizer(args.model, device=args.device)
     if args.cuts:
@@ -45,9 +48,14 @@ def main(argv: Sequence[str]) -> None:
         audios: list = cuts  # read as the dump reads them
     else:
         keys, audios = args.files, args.files
-    ids = tokenizer.encode(audios, args.batch_size)
-    text = "".join(token_line(key, row) for key, row in zip(keys, ids, strict=True))
-    if args.output:
-        write_text(args.output, text)
-    else:
-        sys.stdout.write(text)
+    branches = branches_of(tokenizer)
+    found = [streams_of(ids, branches) for ids in tokenizer.encode(audios, args.batch_size)]
+    for i, branch in enumerate(branches):
+        mark = f":{branch.name}" if branch.name and not args.output else ""
+        text = "".join(
+            token_line(f"{key}{mark}", streams[i]) for key, streams in zip(keys, found, strict=True)
+        )
+        if args.output:
+            write_text(args.output.with_name(branch_name(args.output.name, branch.name)), text)
+        else:
+            sys.stdout.write(text)

@@ -7,15 +7,20 @@ A tokenizer of C > 1 codebooks gives arrays (T, C) and lines of T C ids, frame b
 ``token_length`` counts the ids of a line, and ``info.json`` has ``num_codebooks``. One codebook
 gives arrays (T,) and no such key, whatever the tokenizer. Of a tokenizer that was not trained here,
 ``info.json`` also has what its export says of it (``pretrained``).
+
+A ReasoningCodec's clips have two branches at two rates: the reconstruction branch as above, and the
+reasoning branch in ``reasoning_tokens.h5`` (``cut.reasoning_tokens``), ``reasoning_token``,
+``reasoning_token_length`` and under ``branches`` in ``info.json``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +29,16 @@ import numpy as np
 from uas_plugin.atomic import atomic_path, write_json, write_jsonl, write_text
 from uas_plugin.data.manifests import load_cuts, save_cuts
 from uas_plugin.data.token_shards import shard_folder, token_line
-from uas_plugin.data.tokens import CUTS_NAME, INFO_NAME, LENGTH_NAME, TEXT_NAME
+from uas_plugin.data.tokens import (
+    CUTS_NAME,
+    INFO_NAME,
+    LENGTH_NAME,
+    REASONING,
+    TEXT_NAME,
+    TOKENS_FIELD,
+    Branch,
+    branch_name,
+)
 from uas_plugin.errors import UASError
 from uas_plugin.progress import progress
 from uas_plugin.provenance import file_sha256
@@ -50,38 +64,38 @@ def dump_shard(
     """
     folder = shard_folder(output_dir, shard)
     tokenizer = load_tokenizer(tokenizer_dir)
-    codebooks = tokenizer.num_codebooks
+    branches = branches_of(tokenizer)
     digest = file_sha256(tokenizer_dir / "model.safetensors")
     source = itertools.islice(load_cuts(cuts_path), shard, None, num_shards)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / INFO_NAME).unlink(missing_ok=True)
     rejected: list[dict[str, str]] = []
 
-    def encoded() -> Iterator[tuple[Any, np.ndarray]]:
+    def encoded() -> Iterator[tuple[Any, list[np.ndarray]]]:
         cuts: deque[Any] = deque()  # those read ahead, whose ids are still to come
         for key, ids in tokenizer.encode_stream(_noted(source, cuts), Batching.of(batch_size)):
             cut = cuts.popleft()
             if isinstance(ids, UASError):
                 rejected.append({"id": key, "reason": str(ids)})
             else:
-                yield cut, ids if codebooks > 1 else ids.reshape(-1)
+                yield cut, streams_of(ids, branches)
 
-    rows = _store(encoded(), folder, tokenizer)
+    main, *others = branches
+    rows = _store(encoded(), folder, branches)
     write_jsonl(folder / REJECTED_NAME, rejected)
     if rejected:
         logging.warning("%d cuts could not be tokenized: %s", len(rejected), folder / REJECTED_NAME)
     write_json(
         folder / INFO_NAME,
         {
-            "codebook_size": tokenizer.codebook_size,
-            **({"num_codebooks": codebooks} if codebooks > 1 else {}),
+            **main.facts,
             **pretrained_facts(tokenizer_dir),
-            "frame_rate": tokenizer.frame_rate,
+            **({"branches": {b.name: b.facts for b in others}} if others else {}),
             "sampling_rate": tokenizer.sampling_rate,
             "tokenizer": os.fspath(tokenizer_dir),
             "sha256": digest,
             "num_cuts": len(rows),
-            "num_tokens": sum(ids.size for _, ids in rows),
+            "num_tokens": sum(ids.size for _, streams in rows for ids in streams),
             "num_rejected": len(rejected),
         },
     )
@@ -94,31 +108,56 @@ def _noted(source: Iterable[Any], cuts: deque[Any]) -> Iterator[tuple[str, Any]]
         yield cut.id, cut
 
 
+def branches_of(tokenizer: Any) -> list[Branch]:
+    """The streams of ids that a tokenizer gives, the main one first."""
+    main = Branch("", tokenizer.codebook_size, tokenizer.num_codebooks, float(tokenizer.frame_rate))
+    if not hasattr(tokenizer, "reasoning_rate"):
+        return [main]
+    size, rate = tokenizer.reasoning_codebook_size, tokenizer.reasoning_rate
+    return [main, Branch(REASONING, size, tokenizer.num_codebooks, rate)]
+
+
+def streams_of(ids: Any, branches: Sequence[Branch]) -> list[np.ndarray]:
+    """The ids of each of ``branches`` of what a tokenizer's ``encode`` gave for a clip: (T,), or
+    (T, C) of C > 1 codebooks."""
+    found = [ids.reconstruction, ids.reasoning] if len(branches) > 1 else [ids]
+    return [
+        row if branch.num_codebooks > 1 else row.reshape(-1)
+        for branch, row in zip(branches, found, strict=True)
+    ]
+
+
 def _store(
-    encoded: Iterable[tuple[Any, np.ndarray]], folder: Path, tokenizer: Any
-) -> list[tuple[str, np.ndarray]]:
-    """Write arrays, cuts and Kaldi lines of a shard, sorted by id; returns (id, ids)."""
+    encoded: Iterable[tuple[Any, list[np.ndarray]]], folder: Path, branches: Sequence[Branch]
+) -> list[tuple[str, list[np.ndarray]]]:
+    """Write arrays, cuts and Kaldi lines of a shard, sorted by id; returns (id, ids by branch)."""
     from lhotse import NumpyHdf5Writer
 
-    dtype = np.int16 if tokenizer.codebook_size <= 2**15 else np.int32
     cuts, rows = [], []
-    with atomic_path(folder / ARRAYS_NAME) as temporary:
-        with NumpyHdf5Writer(temporary) as writer:
-            for cut, ids in progress(encoded, desc=f"tokens of {folder.name}"):
-                cut.tokens = writer.store_array(
+    paths = [folder / branch_name(ARRAYS_NAME, branch.name) for branch in branches]
+    with contextlib.ExitStack() as stack:
+        temporary = [stack.enter_context(atomic_path(path)) for path in paths]
+        writers = [stack.enter_context(NumpyHdf5Writer(path)) for path in temporary]
+        for cut, streams in progress(encoded, desc=f"tokens of {folder.name}"):
+            for branch, path, writer, ids in zip(branches, paths, writers, streams, strict=True):
+                array = writer.store_array(
                     cut.id,
-                    ids.astype(dtype),
-                    frame_shift=1.0 / tokenizer.frame_rate,
+                    ids.astype(np.int16 if branch.codebook_size <= 2**15 else np.int32),
+                    frame_shift=1.0 / branch.frame_rate,
                     temporal_dim=0,
                     start=cut.start,
                 )
                 # The arrays move to their final name when they are complete.
-                cut.tokens.array.storage_path = os.fspath((folder / ARRAYS_NAME).resolve())
-                cuts.append(cut)
-                rows.append((cut.id, ids))
+                array.array.storage_path = os.fspath(path.resolve())
+                setattr(cut, branch_name(TOKENS_FIELD, branch.name), array)
+            cuts.append(cut)
+            rows.append((cut.id, streams))
     cuts.sort(key=lambda cut: cut.id)
     rows.sort(key=lambda row: row[0])
     save_cuts(cuts, folder / CUTS_NAME)
-    write_text(folder / TEXT_NAME, "".join(token_line(key, ids) for key, ids in rows))
-    write_text(folder / LENGTH_NAME, "".join(f"{key} {ids.size}\n" for key, ids in rows))
+    for i, branch in enumerate(branches):
+        lines = "".join(token_line(key, streams[i]) for key, streams in rows)
+        write_text(folder / branch_name(TEXT_NAME, branch.name), lines)
+        lengths = "".join(f"{key} {streams[i].size}\n" for key, streams in rows)
+        write_text(folder / branch_name(LENGTH_NAME, branch.name), lengths)
     return rows

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from uas_plugin.atomic import atomic_path, write_json
@@ -38,6 +39,7 @@ from uas_plugin.codec.reasoning.branches import BranchIds
 from uas_plugin.data.text import MODEL_NAME
 from uas_plugin.errors import UASError
 
+Answer = str | BranchIds | tuple[BranchIds, ...]
 MODEL_TYPE, CONFIG, WEIGHTS = "uas_uniaudio2", "config.json", "model.safetensors"
 RELEASE_CONFIG = "llm_config.yaml"
 TEXT_FILES = (HF_NAME, MODEL_NAME)
@@ -83,8 +85,11 @@ class UnifiedLM:
         demonstrations: Sequence[Item] = (),
         beams: int = 1,
         **options: Any,
-    ) -> str | BranchIds:
-        """The answer to one request: text, or the ids of both branches.
+    ) -> Answer:
+        """The answer to one request.
+
+        A text; the ids of both branches of a clip (of a task that makes one branch, with the other
+        as it was given); or of a separation, two clips.
 
         Args:
             task: see `tasks.yaml`. prompt: wording of the task; default: one of ours.
@@ -112,16 +117,15 @@ class UnifiedLM:
         beams: int = 1,
         batch_size: int = 16,
         **options: Any,
-    ) -> list[str | BranchIds | UASError]:
+    ) -> list[Answer | UASError]:
         """Answers to many requests, in order; one that has none gives its error.
 
         Prompts of like length stand in one batch; arguments as in `generate`.
         """
         known = get_task(task)
-        _check_targets(known)
         wording = choose_prompt(known, text=prompt)
         chosen = _options(known, options)
-        answers: list[str | BranchIds | UASError | None] = [None] * len(items)
+        answers: list[Answer | UASError | None] = [None] * len(items)
         packed: dict[int, Packed] = {}
         for i, item in enumerate(items):
             try:
@@ -131,14 +135,21 @@ class UnifiedLM:
         order = sorted(packed, key=lambda i: len(packed[i]))
         for at in range(0, len(order), batch_size):
             rows = order[at : at + batch_size]
-            found = self._run(known, [packed[i] for i in rows], chosen, beams)
+            found = self._run(
+                known, [items[i] for i in rows], [packed[i] for i in rows], chosen, beams
+            )
             for i, answer in zip(rows, found, strict=True):
                 answers[i] = answer
         return [answer for answer in answers if answer is not None]
 
     def _run(
-        self, task: Task, prompts: Sequence[Packed], options: GenerationOptions, beams: int
-    ) -> Sequence[str | BranchIds | UASError]:
+        self,
+        task: Task,
+        items: Sequence[Item],
+        prompts: Sequence[Packed],
+        options: GenerationOptions,
+        beams: int,
+    ) -> Sequence[Answer | UASError]:
         if beams > 1:
             if task.makes_audio:
                 raise UASError(f"beam search writes text; {task.name} makes audio")
@@ -149,7 +160,9 @@ class UnifiedLM:
         if task.makes_audio:
             decoder.check(options.sampling, self.ids.reason_card)
             vocab = self.model.config.audio_vocab
-            return generate_audio(decoder, batch, self.ids, vocab, options)
+            kinds = [kind_of(name) for name in task.targets]
+            made = generate_audio(decoder, batch, self.ids, vocab, options, kinds)
+            return [_clips(kinds, item, row) for item, row in zip(items, made, strict=True)]
         found = generate_text(decoder, batch, self.ids, options)
         return [self.text.decode(row) for row in found]
 
@@ -196,11 +209,18 @@ class UnifiedLM:
             save_file(state, temporary, metadata={"format": "pt"})
 
 
-def _check_targets(task: Task) -> None:
-    """Refuse tasks whose answer is neither a text nor one clip."""
-    kinds = tuple(kind_of(name) for name in task.targets)
-    if task.makes_audio and kinds != ("reason", "semantic"):
-        raise UASError(f"{task.name} is for training: its answer is not one clip of both branches")
+def _clips(
+    kinds: Sequence[str], item: Item, segments: list[np.ndarray] | UASError
+) -> BranchIds | tuple[BranchIds, ...] | UASError:
+    """Generated segments as clips; the branch that a task does not make is the given one."""
+    if isinstance(segments, UASError):
+        return segments
+    if len(kinds) == 1:
+        assert item.audio is not None  # such a task starts from the other branch
+        branch = "reasoning" if kinds[0] == "reason" else "reconstruction"
+        return item.audio._replace(**{branch: segments[0]})
+    clips = tuple(BranchIds(*segments[i : i + 2]) for i in range(0, len(segments), 2))
+    return clips[0] if len(clips) == 1 else clips
 
 
 def _options(task: Task, given: dict[str, Any]) -> GenerationOptions:

@@ -17,10 +17,10 @@ from torch import Tensor
 from uas_plugin.audiollm.uniaudio2.config import CODEBOOKS, STREAMS, SpecialIds
 from uas_plugin.audiollm.uniaudio2.decoding import Sampling, audio_frame, text_frame
 from uas_plugin.audiollm.uniaudio2.packing import Packed, Packer
-from uas_plugin.codec.reasoning.branches import BranchIds
 from uas_plugin.errors import UASError
 
 CHECK_EVERY = 8  # steps between two looks at whether all rows have ended
+CLIP = ("reason", "semantic")  # segments of one clip
 
 
 @dataclass(frozen=True)
@@ -73,26 +73,78 @@ def make_batch(
     return Batch(tokens.to(device), mask.to(device), pads.to(device))
 
 
+class _Phases:
+    """Which segment each row is in, and what may come there; all of it stays on the device.
+
+    Args:
+        kinds: of the segments, in their order. count: rows. vocab: audio ids of a codebook.
+    """
+
+    def __init__(
+        self, kinds: Sequence[str], count: int, ids: SpecialIds, vocab: int, published: bool, device
+    ) -> None:
+        steps = torch.arange(vocab, device=device)
+        # The published loop lets ids of the other branch come in the first segment.
+        in_reason = steps >= (vocab if published else ids.reason_card)
+        forbidden = {"reason": in_reason, "semantic": steps < ids.reason_card}
+        marks = {"reason": ids.reason_eos, "semantic": ids.reason_card + ids.semantic_eos}
+        places = [*kinds, kinds[-1]]  # rows that have ended go on in vain until all have
+        self.forbidden_in = torch.stack([forbidden[kind] for kind in places])
+        self.mark_of = torch.tensor([marks[kind] for kind in places], device=device)
+        self.phase = torch.zeros(count, dtype=torch.long, device=device)
+        self.last, self.published = len(kinds), published
+        self.reason_eos, self.shifted_end = marks["reason"], marks["semantic"]
+
+    @property
+    def forbidden(self) -> Tensor:
+        """(B, V) bool."""
+        return self.forbidden_in[self.phase]
+
+    @property
+    def done(self) -> Tensor:
+        """(B,) bool."""
+        return self.phase >= self.last
+
+    def read(self, frames: Tensor) -> None:
+        """Go on by what was sampled: (B, 9). An end mark in the first codebook ends a segment; in
+        the published loop it must stand in all."""
+        if self.published:
+            # There either mark counts wherever it comes, and the second one ends everything.
+            found = [(frames[:, 1:] == m).all(-1) for m in (self.reason_eos, self.shifted_end)]
+            self.phase = torch.where(found[0], self.phase.clamp(min=1), self.phase)
+            self.phase = torch.where(found[1], self.last, self.phase)
+        else:
+            self.phase = (self.phase + (frames[:, 1] == self.mark_of[self.phase])).clamp(
+                max=self.last
+            )
+
+
 def generate_audio(
-    decoder: Any, batch: Batch, ids: SpecialIds, vocab: int, options: GenerationOptions
-) -> list[BranchIds | UASError]:
-    """Both segments for every prompt; where a row has none, the reason instead.
+    decoder: Any,
+    batch: Batch,
+    ids: SpecialIds,
+    vocab: int,
+    options: GenerationOptions,
+    kinds: Sequence[str] = CLIP,
+) -> list[list[np.ndarray] | UASError]:
+    """The codes (T, 8) of every segment for every prompt; where a row has none, the reason instead.
 
     What is allowed next is kept on the device; it is looked at every few steps only.
 
     Args:
-        vocab: audio ids of a codebook.
+        vocab: audio ids of a codebook. kinds: "reason" or "semantic", of the segments in order.
+
+    Raises:
+        UASError: the published loop for other segments than one clip's.
     """
-    steps = torch.arange(vocab, device=batch.tokens.device)
-    shifted_end = ids.reason_card + ids.semantic_eos
-    in_reason = steps >= (vocab if options.published else ids.reason_card)  # not allowed there
-    in_semantic = steps < ids.reason_card
+    if options.published and tuple(kinds) != CLIP:
+        raise UASError("there is no published loop for this task: leave published out")
     decoder.prefill(batch.tokens, batch.mask)
     count = len(batch.tokens) // (2 if options.guidance > 1 else 1)
-    generator = torch.Generator(batch.tokens.device).manual_seed(options.seed)
+    device = batch.tokens.device
+    generator = torch.Generator(device).manual_seed(options.seed)
     frame, frame_mask = batch.tokens[:, -1], batch.mask[:, -1]
-    reasoning = torch.ones(count, dtype=torch.bool, device=steps.device)
-    done = ~reasoning
+    phases = _Phases(kinds, count, ids, vocab, options.published, device)
     position, frames = batch.tokens.shape[1] - 1, []
     for step in range(options.steps):
         made = decoder.step(
@@ -100,56 +152,73 @@ def generate_audio(
             frame_mask,
             position + step,
             options.sampling,
-            forbidden=torch.where(reasoning[:, None], in_reason, in_semantic),
+            forbidden=phases.forbidden,
             generator=generator,
         ).frames
         frames.append(made)
-        done = done | _ends(made, shifted_end, options.published)
-        reasoning = reasoning & ~_ends(made, ids.reason_eos, options.published)
-        if (step + 1) % (1 if options.published else CHECK_EVERY) == 0 and bool(done.all()):
+        phases.read(made)
+        look = (step + 1) % (1 if options.published else CHECK_EVERY) == 0
+        if look and bool(phases.done.all()):
             break
         frame, frame_mask = audio_frame(made.repeat(len(batch.tokens) // count, 1))
     history = torch.stack(frames, dim=1)[..., 1:].cpu().numpy()
-    return [split_audio(rows, ids, published=options.published) for rows in history]
-
-
-def _ends(frames: Tensor, mark: int, published: bool) -> Tensor:
-    """Rows (B,) that hold the end mark: in the first codebook, published: in all of them."""
-    found = frames[:, 1:] == mark
-    return found.all(dim=-1) if published else found[:, 0]
+    if options.published:
+        return [_split_published(rows, ids) for rows in history]
+    return [split_audio(rows, ids, kinds) for rows in history]
 
 
 def split_audio(
-    rows: np.ndarray, ids: SpecialIds, *, published: bool = False
-) -> BranchIds | UASError:
-    """The two segments in generated ``rows`` (S, 8), or why there are none.
+    rows: np.ndarray, ids: SpecialIds, kinds: Sequence[str] = CLIP
+) -> list[np.ndarray] | UASError:
+    """The codes (T, 8) of each segment in generated ``rows`` (S, 8), or why there are none.
 
-    Args:
-        published: keep ids outside the codebooks, as the published loop does; else such an id is
-            replaced by the one before it in its codebook.
+    The first codebook tells where a segment ends. An id outside its codebook, as a row has it that
+    ends in some codebooks only, is replaced by the one before it.
     """
+    found: list[np.ndarray] = []
+    rest = rows.astype(np.int64)
+    for place, kind in enumerate(kinds):
+        reason = kind == "reason"
+        mark = ids.reason_eos if reason else ids.reason_card + ids.semantic_eos
+        ends = np.flatnonzero(rest[:, 0] == mark)
+        # What is cut off at the end of the steps is taken as far as it goes.
+        if not len(ends) and (reason or place + 1 < len(kinds)):
+            branch = "reasoning" if reason else "reconstruction"
+            return UASError(
+                f"the model did not end its {branch} in {len(rows)} frames: raise steps"
+            )
+        end = int(ends[0]) if len(ends) else len(rest)
+        codes, rest = rest[:end] - (0 if reason else ids.reason_card), rest[end + 1 :]
+        codes = _without_begin(codes, ids.reason_bos if reason else ids.semantic_bos)
+        found.append(_inside(codes, ids.reason_codes if reason else ids.semantic_codes))
+    if not all(map(len, found)):
+        return UASError("the model wrote no audio: try another seed or temperature")
+    return found
+
+
+def _unended(branch: str, frames: int) -> str:
+    return f"the model did not end its {branch} in {frames} frames: raise steps"
+
+
+def _split_published(rows: np.ndarray, ids: SpecialIds) -> list[np.ndarray] | UASError:
+    """As the published loop: marks stand in all codebooks, and ids outside them are kept."""
 
     def place(mark: int) -> int | None:
-        hits = (rows == mark).all(axis=1) if published else rows[:, 0] == mark
+        hits = (rows == mark).all(axis=1)
         return int(hits.argmax()) if hits.any() else None
 
     end = place(ids.reason_card + ids.semantic_eos)
     rows = rows[:end] if end is not None else rows
     middle = place(ids.reason_eos)
     if middle is None:
-        return UASError(f"the model did not end its reasoning in {len(rows)} frames: raise steps")
+        return UASError(_unended("reasoning", len(rows)))
     reasoning = rows[:middle].astype(np.int64)
     semantic = rows[middle + 1 :].astype(np.int64)
     # In the second segment the mark that ends the first is not stored either.
     semantic = semantic[~(semantic == ids.reason_eos).all(axis=1)] - ids.reason_card
     if not len(semantic) or not len(reasoning):
         return UASError("the model wrote no audio: try another seed or temperature")
-    if published:
-        return BranchIds(reasoning[1:], semantic[1:])
-    return BranchIds(
-        _inside(_without_begin(reasoning, ids.reason_bos), ids.reason_codes),
-        _inside(_without_begin(semantic, ids.semantic_bos), ids.semantic_codes),
-    )
+    return [reasoning[1:], semantic[1:]]
 
 
 def _without_begin(rows: np.ndarray, mark: int) -> np.ndarray:

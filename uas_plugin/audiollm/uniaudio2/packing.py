@@ -128,6 +128,10 @@ class Packer:
         for name in wanted:
             rows = self.field(name, _given(fields, name, task))
             parts.append((name, *rows, name in task.targets))
+        if not parts and task.makes_audio:
+            # Nothing comes before the answer: its own begin mark is where it starts from.
+            tokens, mask = self.field(task.targets[0], np.zeros((0, CODEBOOKS), dtype=np.int64))
+            parts.append((task.targets[0], tokens[:1], mask[:1], False))
         if not parts:
             raise UASError(f"nothing to pack for {task.name}: give a prompt")
         packed = _joined(parts)

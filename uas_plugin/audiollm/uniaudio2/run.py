@@ -112,9 +112,10 @@ class Session:
             if isinstance(answer, UASError):
                 failed.append(f"{name}: {answer}")
                 continue
-            write_codes(folder / f"{name}{REASON}", answer.reasoning)
-            write_codes(folder / f"{name}{SEMANTIC}", answer.reconstruction)
-            made += 1
+            for clip, ids in _named(name, answer):
+                write_codes(folder / f"{clip}{REASON}", ids.reasoning)
+                write_codes(folder / f"{clip}{SEMANTIC}", ids.reconstruction)
+                made += 1
         yield f"{folder}: ids of {made} clips"
         yield from _left_out(failed, len(items))
 
@@ -275,6 +276,13 @@ def _read(path: Path) -> str:
 
 def _names(folder: Path, suffix: str) -> list[str]:
     return sorted(path.name.removesuffix(suffix) for path in folder.glob(f"*{suffix}"))
+
+
+def _named(name: str, answer: BranchIds | tuple[BranchIds, ...]) -> list[tuple[str, BranchIds]]:
+    """Clips with their names: of a separation, NAME_1 and NAME_2."""
+    if isinstance(answer, BranchIds):
+        return [(name, answer)]
+    return [(f"{name}_{i}", ids) for i, ids in enumerate(answer, 1)]
 
 
 def _pair(reason: Path, semantic: Path, name: str) -> BranchIds:

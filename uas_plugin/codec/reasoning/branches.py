@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from uas_plugin.data.tokens import REASONING, TOKENS_FIELD, branch_name
 from uas_plugin.errors import UASError
 
 CODEBOOKS = 8
@@ -54,6 +55,33 @@ def check_rates(ids: BranchIds, name: str) -> None:
             f"{name}: {len(ids.reasoning)} reasoning and {len(ids.reconstruction)} reconstruction "
             "frames are not of one clip (5 and 12.5 a second): are the two swapped?"
         )
+
+
+def ids_of_cut(cut: Any) -> BranchIds | None:
+    """The ids that a token dump stored for a Lhotse cut, or None if it has not both branches.
+
+    Of a part of the dumped cut, the frames that it begins to the one it ends in.
+
+    Raises:
+        UASError: an array cannot be read, or the two are not of one clip.
+    """
+    fields = [branch_name(TOKENS_FIELD, branch) for branch in (REASONING, "")]
+    if not all(cut.has_custom(field) for field in fields):
+        return None
+    found = []
+    for field in fields:
+        array = getattr(cut, field)
+        try:
+            codes = array.load()
+        except (OSError, KeyError, ValueError) as error:
+            raise UASError(f"cut {cut.id}: its {field} cannot be read: {error}") from None
+        first = round((cut.start - array.start) / array.frame_shift)
+        # Rates are exact in binary but for rounding of the duration.
+        count = int(np.ceil(cut.duration / array.frame_shift - 1e-6))
+        found.append(codes[first : first + count].astype(np.int64))
+    ids = BranchIds(*found)
+    check_rates(ids, f"cut {cut.id}")
+    return ids
 
 
 def read_codes(path: str | os.PathLike[str]) -> np.ndarray:

@@ -39,6 +39,10 @@ WEIGHTS, SQ_WEIGHTS, ENCODER_WEIGHTS = (
 )  # fmt: skip
 RELEASE = "ReasoningCodec*.checkpoint"
 TRAINED = "training_model.model."  # attributes of the ESPnet wrapper
+BRANCHES = {  # the reasoning branch in the other phases' wrappers
+    "thinking": "training_model.branch.",
+    "refinement": "training_model.policy.branch.",
+}
 ENCODER_PREFIXES = ("whisper_encoder.", "wavlm_encoder.", "pretrained_model.")
 
 
@@ -220,18 +224,23 @@ def _release_encoders(folder: Path, music: nn.Module | None) -> FrozenEncoders:
 
 
 def export(exp_dir: Path, start: Path, folder: Path) -> None:
-    """Write a finished reconstruction training as one of our folders.
+    """Write a finished training as one of our folders.
 
     Args:
-        start: the folder that the training began with; encoders and SQ-Codec are its.
+        start: the folder that the training began with; what was not trained is its. Of thinking
+            and refinement the reasoning branch is taken, the language model stays behind.
 
     Raises:
         UASError: the training is not finished, or does not fit ``start``.
     """
-    _, state = load_experiment(exp_dir)
+    options, state = load_experiment(exp_dir)
     tokenizer, decoder = load_encoding(start), load_decoder(start)
-    weights = {name.removeprefix(TRAINED): value for name, value in state.items()}
-    _load_into(tokenizer.model, weights, str(exp_dir))
+    prefix = BRANCHES.get(options.get("phase", ""))
+    module: nn.Module = tokenizer.model if prefix is None else tokenizer.model.audio_thinking
+    if prefix is not None:
+        state = {name: value for name, value in state.items() if name.startswith(prefix)}
+    weights = {name.removeprefix(prefix or TRAINED): value for name, value in state.items()}
+    _load_into(module, weights, str(exp_dir))
     save(
         folder,
         tokenizer.model,

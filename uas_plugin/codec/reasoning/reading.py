@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from uas_plugin.codec.reasoning.config import SAMPLING_RATE
-from uas_plugin.data.audio import first_channel, read_samples
+from uas_plugin.data.audio import first_channel, locate, read_samples
 from uas_plugin.errors import UASError
 
 MARGIN = 0.4  # seconds around a window that its resampling sees; whole samples at all usual rates
@@ -18,7 +18,7 @@ class Clip:
     """One audio: ``samples`` at 24 kHz, and any stretch of them.
 
     Args:
-        source: a path, a pair of waveform and rate, or a Lhotse cut (the latter two are in memory).
+        source: a path or a Lhotse cut, read as they are needed; or a pair of waveform and rate.
 
     Raises:
         UASError: it cannot be read, or holds no samples.
@@ -28,13 +28,18 @@ class Clip:
         self.name, self.rate = name, SAMPLING_RATE
         self.path: str | None = None
         self.wave = np.zeros(0, dtype=np.float32)
-        if isinstance(source, (str, os.PathLike)):
-            self.path = os.fspath(source)
-            self.frames, self.rate = _size(self.path, name)
-            self.samples = -(-self.frames * SAMPLING_RATE // self.rate)
-        else:
+        if isinstance(source, tuple):
             self.wave = first_channel(source, SAMPLING_RATE, name)
             self.samples = len(self.wave)
+        else:
+            _, self.path, self.offset, wanted = locate(source)
+            frames, self.rate, channels = _size(self.path, name)
+            self.frames = min(frames - self.offset, wanted) if wanted >= 0 else frames
+            channel = getattr(source, "channel", 0)
+            self.channel = channel[0] if isinstance(channel, (list, tuple)) else channel
+            if self.channel >= channels:
+                raise UASError(f"{name}: has {channels} channels, but {self.channel} is asked")
+            self.samples = max(0, -(-self.frames * SAMPLING_RATE // self.rate))
         if not self.samples:
             raise UASError(f"{name}: the recording holds no samples")
 
@@ -47,8 +52,8 @@ class Clip:
         last = (-(-stop // unit) + 1) * unit
         begin = first * self.rate // SAMPLING_RATE
         count = min(last * self.rate // SAMPLING_RATE, self.frames) - begin
-        part, rate = read_samples(self.path, begin, count, self.name)
-        wave = first_channel((part.T, rate), SAMPLING_RATE, self.name)
+        part, rate = read_samples(self.path, self.offset + begin, count, self.name)
+        wave = first_channel((part[:, self.channel], rate), SAMPLING_RATE, self.name)
         return wave[start - first : stop - first]
 
     def rows(self, rows: np.ndarray) -> np.ndarray:
@@ -61,8 +66,8 @@ class Clip:
         )
 
 
-def _size(path: str, name: str) -> tuple[int, int]:
-    """Frames and rate of a file."""
+def _size(path: str, name: str) -> tuple[int, int, int]:
+    """Frames, rate and channels of a file."""
     import soundfile
 
     try:
@@ -71,4 +76,4 @@ def _size(path: str, name: str) -> tuple[int, int]:
         if not os.path.exists(path):
             raise UASError(f"{name}: no such file: {path}") from None
         raise UASError(f"{name}: cannot be decoded: {error}") from None
-    return info.frames, info.samplerate
+    return info.frames, info.samplerate, info.channels

@@ -18,6 +18,7 @@ from uas_plugin.codec.reasoning.config import (
     REASONING_RATE,
     RECONSTRUCTION_RATE,
     SAMPLING_RATE,
+    WINDOW_SECONDS,
 )
 from uas_plugin.codec.reasoning.encoders import FrozenEncoders
 from uas_plugin.codec.reasoning.model import ReasoningCodec
@@ -30,6 +31,7 @@ from uas_plugin.codec.reasoning.windows import (
     token_counts,
 )
 from uas_plugin.errors import UASError
+from uas_plugin.tokenizer.extract import Batching
 
 
 class ReasoningTokenizer:
@@ -98,10 +100,21 @@ class ReasoningTokenizer:
         return results
 
     def encode_stream(
-        self, audios: Iterable[tuple[str, Any]], batch_size: int = 4, *, published: bool = False
+        self,
+        audios: Iterable[tuple[str, Any]],
+        batching: int | Batching = 4,
+        *,
+        published: bool = False,
     ) -> Iterator[tuple[str, BranchIds | UASError]]:
         """``(key, ids)`` of any number of ``(key, audio)``, in order; an audio of a file is read
-        window by window. One that cannot be used gives its error, and the rest goes on."""
+        window by window. One that cannot be used gives its error, and the rest goes on.
+
+        Args:
+            batching: windows of 30 s that are encoded together, or so many as fill its seconds.
+        """
+        batch_size = batching
+        if isinstance(batching, Batching):
+            batch_size = max(1, int(batching.batch_seconds / WINDOW_SECONDS))
         waiting: list[_Pending] = []
         batch: list[tuple[_Pending, EncodeWindow, np.ndarray]] = []
         for key, source in audios:
@@ -124,7 +137,7 @@ class ReasoningTokenizer:
         yield from _finished(waiting)
 
     def _windows(self, samples: int, published: bool) -> Iterable[EncodeWindow]:
-        if published or self.fill or samples > int(30 * SAMPLING_RATE):
+        if published or self.fill or samples > int(WINDOW_SECONDS * SAMPLING_RATE):
             return encode_windows(samples, published=published)
         steps = np.arange(segment_length(samples))
         return [EncodeWindow(np.where(steps < samples, steps, -1))]

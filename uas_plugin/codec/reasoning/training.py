@@ -178,7 +178,10 @@ class ThinkingTraining(nn.Module):
 
 
 def rewards(answers: Sequence[str], references: Sequence[str], judge: Judge) -> Tensor:
-    """(B,) the judge's verdict on each answer."""
+    """(B,) the judge's verdict on each answer; a judge with a method ``many`` is asked once."""
+    many = getattr(judge, "many", None)
+    if many is not None:
+        return torch.tensor(many(answers, references), dtype=torch.float32)
     pairs = zip(answers, references, strict=True)
     return torch.tensor([float(judge(answer, reference)) for answer, reference in pairs])
 

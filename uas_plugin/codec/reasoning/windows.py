@@ -147,38 +147,37 @@ def token_counts(samples: int, *, published: bool = False) -> tuple[int, int]:
     return reasoning, reconstruction
 
 
-def encode_windows(samples: int, *, published: bool = False) -> list[EncodeWindow]:
-    """Windows of a clip of ``samples`` at 24 kHz; a short one is repeated, as in training.
+def encode_windows(samples: int, *, published: bool = False) -> Iterator[EncodeWindow]:
+    """Windows of a clip of ``samples`` at 24 kHz, one by one: their rows take 6 MB each.
 
-    The last window of a long clip begins early enough to be full.
+    A short clip is repeated, as in training; the last window of a long one begins early enough to
+    be full.
     """
     if published:
         filled = samples
         while filled < PUBLISHED_WINDOW:
             filled *= 2
         steps = np.arange(PUBLISHED_WINDOW)
-        return [
-            EncodeWindow((steps + k * PUBLISHED_WINDOW) % samples)
-            for k in range(filled // PUBLISHED_STEP + 1)
-        ]
+        for k in range(filled // PUBLISHED_STEP + 1):
+            yield EncodeWindow((steps + k * PUBLISHED_WINDOW) % samples)
+        return
     window = int(WINDOW_SECONDS * SAMPLING_RATE)
     steps = np.arange(window)
     if samples <= window:
-        return [EncodeWindow(steps % samples)]
-    found = [EncodeWindow(steps + k * window) for k in range(samples // window)]
+        yield EncodeWindow(steps % samples)
+        return
+    whole = samples // window
+    for k in range(whole):
+        yield EncodeWindow(steps + k * window)
     if samples % window:
         # Back to where a reasoning token and a reconstruction frame begin together.
-        unit = SEGMENT
-        start = -(-(samples - window) // unit) * unit
-        skipped = len(found) * window - start
-        found.append(
-            EncodeWindow(
-                np.where(steps + start < samples, steps + start, -1),
-                int(skipped * REASONING_RATE) // SAMPLING_RATE,
-                int(skipped * RECONSTRUCTION_RATE) // SAMPLING_RATE,
-            )
+        start = -(-(samples - window) // SEGMENT) * SEGMENT
+        skipped = whole * window - start
+        yield EncodeWindow(
+            np.where(steps + start < samples, steps + start, -1),
+            int(skipped * REASONING_RATE) // SAMPLING_RATE,
+            int(skipped * RECONSTRUCTION_RATE) // SAMPLING_RATE,
         )
-    return found
 
 
 def segment_length(samples: int) -> int:
