@@ -61,6 +61,7 @@ def uniaudio2_sections(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         # Only the encoder is wanted: nothing is quantized.
         "encoder": merged(encoder, {"model_conf": {"quantize_enabled": False}}),
         "codec_start": dict(codec["start"]),
+        "reasoning": _training(config, codec["reasoning"], "train"),
         "reconstruction": _training(config, codec["reconstruction"], "train"),
         "clips": dict(codec["clips"]),
         "lm_data": dict(lm["data"]),

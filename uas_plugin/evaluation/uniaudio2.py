@@ -77,11 +77,21 @@ def score(run: RunFolder, conf: Mapping[str, Any]) -> dict[str, Any]:
         "seed": conf["seed"],
         "seeds": len(branches["stage4"]),
         "held_out": info["held_out"],
+        "options": _options(run.exp / "conf" / "run.json"),
         "figures": [figure.to_json() for figure in figures],
         "data": data_facts(run),
         "config": config_facts(run.exp / "conf"),
         "provenance": provenance(),
     }
+
+
+def _options(path: Path) -> str:
+    """The words after ``./run.sh`` that made the run; its own folder of recordings is not named."""
+    made = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    words = [f"--corpus {made['corpus']}"] if made.get("corpus", "mini") != "mini" else []
+    words += ["--corpus_dir DIR"] if made.get("corpus_dir") else []
+    words += [f"size={made['size']}"] if made.get("size", "full") != "full" else []
+    return " ".join([*words, *made.get("overrides", ())])
 
 
 def _rows(path: Path, required: bool = True) -> list[dict[str, Any]]:
@@ -244,9 +254,7 @@ def render(all_scores: Sequence[Scores], recipe_dir: Path, before: Mapping[str, 
     sections = dict(before)
     for scores in all_scores:
         corpus = scores["corpus"]
-        line = f"cd {recipe} && ./run.sh"
-        if corpus != "mini":
-            line += f" --corpus {corpus} --corpus_dir DIR"
+        line = f"cd {recipe} && ./run.sh {scores['options']}".rstrip()
         facts = [
             f"{split} {facts['clips']} clips, {facts['hours'] * 60:.1f} min"
             for split, facts in scores["data"].items()

@@ -18,7 +18,7 @@ UNIAUDIO2_STAGES = (
     Stage(
         4,
         "ReasoningCodec training",
-        ("reconstruction_train", "reconstruction_export"),
+        ("reasoning_train", "reasoning_export", "reconstruction_train", "reconstruction_export"),
         ("{exp}/codec/export/model.safetensors",),
         (1, 2, 3),
     ),

@@ -59,10 +59,55 @@ rule codec_start:
         " --output_dir $EXP/codec/start > {log} 2>&1"
 
 
+rule reasoning_train:
+    input:
+        config=f"{C}/reasoning.yaml",
+        start=f"{E}/codec/start/model.safetensors",
+        train=cuts("train"),
+        dev=cuts("dev"),
+        text=f"{E}/text/bpe.model",
+    output:
+        touch(f"{E}/codec/reasoning/done"),
+    log:
+        f"{E}/logs/reasoning_train.log",
+    benchmark:
+        f"{E}/benchmarks/reasoning_train.tsv"
+    threads: 2
+    resources:
+        mem_mb=3000,
+        runtime=60,
+    shell:
+        "(export OMP_NUM_THREADS={threads};"
+        " uas_bin fresh --dir $EXP/codec/reasoning {input} &&"
+        " uas_bin reasoning_codec_train --phase thinking --config {input.config}"
+        " --train_cuts {input.train} --valid_cuts {input.dev} --codec $EXP/codec/start"
+        " --text_tokenizer $EXP/text"
+        " --output_dir $EXP/codec/reasoning --resume true) > {log} 2>&1"
+
+
+rule reasoning_export:
+    input:
+        done=f"{E}/codec/reasoning/done",
+        start=f"{E}/codec/start/model.safetensors",
+    output:
+        f"{E}/codec/thinking/model.safetensors",
+    log:
+        f"{E}/logs/reasoning_export.log",
+    benchmark:
+        f"{E}/benchmarks/reasoning_export.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    shell:
+        "uas_bin reasoning_codec_export --model $EXP/codec/reasoning"
+        " --codec $EXP/codec/start --output_dir $EXP/codec/thinking > {log} 2>&1"
+
+
 rule reconstruction_train:
     input:
         config=f"{C}/reconstruction.yaml",
-        start=f"{E}/codec/start/model.safetensors",
+        start=f"{E}/codec/thinking/model.safetensors",
         train=cuts("train"),
         dev=cuts("dev"),
     output:
@@ -79,14 +124,14 @@ rule reconstruction_train:
         "(export OMP_NUM_THREADS={threads};"
         " uas_bin fresh --dir $EXP/codec/reconstruction {input} &&"
         " uas_bin reasoning_codec_train --config {input.config}"
-        " --train_cuts {input.train} --valid_cuts {input.dev} --codec $EXP/codec/start"
+        " --train_cuts {input.train} --valid_cuts {input.dev} --codec $EXP/codec/thinking"
         " --output_dir $EXP/codec/reconstruction --resume true) > {log} 2>&1"
 
 
 rule reconstruction_export:
     input:
         done=f"{E}/codec/reconstruction/done",
-        start=f"{E}/codec/start/model.safetensors",
+        start=f"{E}/codec/thinking/model.safetensors",
     output:
         f"{E}/codec/export/model.safetensors",
         f"{E}/codec/export/config.json",
@@ -100,4 +145,4 @@ rule reconstruction_export:
         runtime=10,
     shell:
         "uas_bin reasoning_codec_export --model $EXP/codec/reconstruction"
-        " --codec $EXP/codec/start --output_dir $EXP/codec/export > {log} 2>&1"
+        " --codec $EXP/codec/thinking --output_dir $EXP/codec/export > {log} 2>&1"
