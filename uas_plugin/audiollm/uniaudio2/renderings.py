@@ -58,12 +58,16 @@ def write_renderings(
 def _render(
     codec: Any, ids: Mapping[str, BranchIds], conf: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
-    """Waves by name; those of like length go together."""
+    """Waves by name of the reconstruction ids alone, as the paper's decoder is trained.
+
+    Those of like length go together.
+    """
     names = sorted(ids, key=lambda name: len(ids[name].reconstruction))
     found: dict[str, np.ndarray] = {}
     for at in range(0, len(names), conf["batch_size"]):
         batch = names[at : at + conf["batch_size"]]
-        waves, _ = codec.decode_batch([ids[name] for name in batch], n_steps=conf["n_steps"])
+        codes = [ids[name].reconstruction for name in batch]
+        waves, _ = codec.decode_batch(codes, n_steps=conf["n_steps"])
         found |= dict(zip(batch, waves, strict=True))
     return found
 
