@@ -5,6 +5,7 @@
 #   snakemake --profile workflow/profiles/local
 #   snakemake --profile slurm                  one cluster job per rule
 #   snakemake --config corpus=realmini corpus_dir=DIR -n
+#   snakemake --config recipe=egs/mini/uniaudio2 -n
 import sys
 from pathlib import Path
 
@@ -21,33 +22,11 @@ container: "docker://python:3.11-slim"
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/data.smk"
-include: "workflow/rules/text.smk"
 
 
-if RUN.pretrained:
+for name in rule_files(RUN):
 
-    include: "workflow/rules/tokenizer_pretrained.smk"
-
-else:
-
-    include: "workflow/rules/tokenizer.smk"
-    include: "workflow/rules/ablations.smk"
-
-
-include: "workflow/rules/tokens.smk"
-include: "workflow/rules/codec.smk"
-
-
-if RUN.trained_vocoder:
-
-    include: "workflow/rules/vocoder.smk"
-
-
-include: "workflow/rules/lm.smk"
-include: "workflow/rules/benchmarks.smk"
-include: "workflow/rules/score.smk"
-include: "workflow/rules/report.smk"
+    include: f"workflow/rules/{name}.smk"
 
 
 localrules:
@@ -57,4 +36,4 @@ localrules:
 rule all:
     default_target: True
     input:
-        rules.report.output,
+        f"{E}/report/report.html",

@@ -17,6 +17,9 @@ NOT_ESPNET = ("max_steps",)
 """Keys of the ``trainer`` group that are ours and not options of ESPnet."""
 
 
+LM_STAGES = ("stage1", "stage2", "stage3", "stage4")
+"""Keys of the group ``lm`` of the pipeline ``uniaudio2``: the trainings of the unified LM."""
+
 TOKENIZER_SECTIONS = ("tokenizer_align", "tokenizer", "codebook", "tokenizer_pretrained")
 """Where the tokenizer comes from: a run has the first three (it is trained), or the last."""
 
@@ -27,6 +30,8 @@ def build_sections(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     Sections of trainings are ESPnet configurations: ``trainer`` (common options), then the
     training's own options, with the model in ``model_conf`` and the batches in ``batch_conf``.
     """
+    if "pipeline" in config:
+        return uniaudio2_sections(config)
     tokenizer, codec, lm = config["tokenizer"], config["codec"], config["lm"]
     return {
         "data": dict(config["data"]),
@@ -39,6 +44,28 @@ def build_sections(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         "codec_decode": dict(codec["decode"]),
         "lm_data": dict(lm["data"]),
         "audiollm": _training(config, lm, "train"),
+        "decode": dict(config["decode"]),
+        "score": dict(config["score"]),
+        "report": dict(config["report"]),
+    }
+
+
+def uniaudio2_sections(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The sections of a recipe of the pipeline ``uniaudio2``."""
+    codec, lm = config["codec"], config["lm"]
+    encoder = _training(config, config["encoder"], "train")
+    stages = {f"lm_{name}": _training(config, lm, name) for name in LM_STAGES}
+    return {
+        "data": dict(config["data"]),
+        "text": dict(config["text"]),
+        # Only the encoder is wanted: nothing is quantized.
+        "encoder": merged(encoder, {"model_conf": {"quantize_enabled": False}}),
+        "codec_start": dict(codec["start"]),
+        "reasoning": _training(config, codec["reasoning"], "train"),
+        "reconstruction": _training(config, codec["reconstruction"], "train"),
+        "clips": dict(codec["clips"]),
+        "lm_data": dict(lm["data"]),
+        **stages,
         "decode": dict(config["decode"]),
         "score": dict(config["score"]),
         "report": dict(config["report"]),

@@ -21,6 +21,8 @@ from espnet2.utils.types import str_or_none
 from uas_plugin.codec.reasoning.config import SAMPLES_PER_LATENT
 from uas_plugin.codec.reasoning.encoders import FrozenEncoders
 from uas_plugin.codec.reasoning.folders import load_decoder, load_encoding
+from uas_plugin.codec.reasoning.mel_latents import MelLatents
+from uas_plugin.codec.reasoning.small_encoders import SmallEncoders
 from uas_plugin.codec.reasoning.sq_codec import SQCodec
 from uas_plugin.codec.reasoning.training import (
     ReconstructionOptions,
@@ -48,7 +50,10 @@ class ESPnetReasoningCodec(AbsESPnetModel):
     """The reconstruction phase in ESPnet's form; the frozen parts are in no checkpoint."""
 
     def __init__(
-        self, training: ReconstructionTraining, encoders: FrozenEncoders, sq_codec: SQCodec
+        self,
+        training: ReconstructionTraining,
+        encoders: FrozenEncoders | SmallEncoders,
+        sq_codec: SQCodec | MelLatents,
     ) -> None:
         super().__init__()
         self.training_model = training

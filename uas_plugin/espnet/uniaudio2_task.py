@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ from espnet2.torch_utils.device_funcs import force_gatherable
 from espnet2.train.abs_espnet_model import AbsESPnetModel
 from espnet2.utils.types import str_or_none
 
-from uas_plugin.audiollm.uniaudio2.config import ids_of_dict, lm_config
+from uas_plugin.audiollm.uniaudio2.config import ids_of_dict, lm_config, vocabularies
 from uas_plugin.audiollm.uniaudio2.data import SequenceSet, batches, collate, plan
 from uas_plugin.audiollm.uniaudio2.model import UniAudio2
 from uas_plugin.audiollm.uniaudio2.training import UniAudio2Training, get_stage
@@ -60,6 +61,11 @@ class UniAudio2Task(UASTask):
         group = parser.add_argument_group(description="Unified LM options")
         group.add_argument("--train_data", type=str_or_none, help="folder of training sequences")
         group.add_argument("--valid_data", type=str_or_none, help="folder of validation sequences")
+        group.add_argument(
+            "--special",
+            type=str_or_none,
+            help="JSON of the marks; with it model_conf states neither marks nor vocabularies",
+        )
         group.add_argument("--stage", type=int, default=3, help="1 to 4: what is trained, weights")
         parser.get_default("required").extend(["train_data", "valid_data"])
 
@@ -67,6 +73,11 @@ class UniAudio2Task(UASTask):
     def build_model(cls, args: argparse.Namespace) -> ESPnetUniAudio2:
         """The model of ``--model_conf``: ``lm`` (sizes) and ``special`` (marks)."""
         conf = _checked("model", args.model_conf, ("lm", "special"))
+        if args.special:
+            # config.yaml, which is written after this, then states the whole model.
+            special = _read_special(args.special)
+            sizes = vocabularies(ids_of_dict(special))
+            conf = args.model_conf = {"lm": {**conf.get("lm", {}), **sizes}, "special": special}
         ids_of_dict(conf.get("special", {}))
         model = UniAudio2(lm_config(conf.get("lm", {})))
         return ESPnetUniAudio2(UniAudio2Training(model, get_stage(args.stage)))
@@ -102,6 +113,14 @@ def _batches(
         arrays = collate(data, chosen, text_pad=text_pad, drop=conf["drop"], rng=rng)
         names = [f"row-{row[0]}-{i}" for i, row in enumerate(chosen)]
         yield names, {name: torch.from_numpy(value) for name, value in arrays.items()}
+
+
+def _read_special(path: str) -> dict[str, Any]:
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return json.load(stream)
+    except (OSError, ValueError) as error:
+        raise UASError(f"{path} is no JSON of marks: {error}") from None
 
 
 def _checked(name: str, given: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:

@@ -38,9 +38,11 @@ class Run:
         gpus: GPUs of a training on one node (``trainer.ngpu``); 0: the run uses none.
         ablations: tokenizer variants of the configuration.
         lm_study: arms of the study of AudioLLMs. study_seeds: each is trained once a seed.
-        pretrained: whether the tokenizer is loaded instead of trained.
+        pretrained: whether the tokenizer (of ``uniaudio2``: the encoder) is loaded, not trained.
         trained_vocoder: whether the vocoder is one that is trained.
         annotate: sets whose labels come from a language model.
+        pipeline: which stages and rules the recipe has (`uas_plugin.recipe.pipelines`).
+        seeds: of trainings that are repeated, in pipelines that repeat some.
     """
 
     recipe: str
@@ -61,6 +63,8 @@ class Run:
     pretrained: bool = False
     trained_vocoder: bool = False
     annotate: tuple[str, ...] = ()
+    pipeline: str = "uas"
+    seeds: tuple[int, ...] = ()
 
     @property
     def conf(self) -> Path:
@@ -68,8 +72,9 @@ class Run:
         return Path(self.exp) / "conf"
 
     def fill(self, template: str) -> str:
-        """Replace ``{data}``, ``{dump}`` and ``{exp}`` in a path."""
-        return template.format(data=self.data, dump=self.dump, exp=self.exp)
+        """Replace ``{data}``, ``{dump}``, ``{exp}`` and ``{seed}`` (the first) in a path."""
+        seed = self.seeds[0] if self.seeds else ""
+        return template.format(data=self.data, dump=self.dump, exp=self.exp, seed=seed)
 
     def save(self) -> bool:
         """Write ``run.json`` when it differs from what is there; tells whether it did."""

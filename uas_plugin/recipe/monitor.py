@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from uas_plugin.recipe.pipelines import all_stages
 from uas_plugin.recipe.stages import Stage, stage_of_rule
 
 HEARTBEAT_S = 30.0
@@ -56,7 +57,7 @@ class Monitor:
 
     def __init__(self, root: Path, log: TextIO, out: TextIO = sys.stderr) -> None:
         self.root, self.log, self.out = root, log, out
-        self.stages: dict[str, Stage] = stage_of_rule()
+        self.stages: dict[str, Stage] = stage_of_rule(all_stages())
         self.jobs: dict[str, Job] = {}
         self.failed: list[Job] = []
         self.started = 0

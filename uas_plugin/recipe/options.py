@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from uas_plugin.errors import UASError, suggest
-from uas_plugin.recipe.stages import STAGES
+from uas_plugin.recipe.stages import Stage
 
 OPTIONS: dict[str, str] = {
     "stage": "first stage to run (1)",
@@ -117,11 +117,11 @@ def _next_value(name: str, words: list[str]) -> str:
     return words.pop(0)
 
 
-def help_text(program: str, groups: Mapping[str, Sequence[str]]) -> str:
+def help_text(program: str, groups: Mapping[str, Sequence[str]], table: Sequence[Stage]) -> str:
     """Text of ``run.sh --help``: options, stages, configuration groups."""
     width = max(map(len, OPTIONS)) + 4
     options = "\n".join(f"  --{name:<{width}}{text}" for name, text in OPTIONS.items())
-    stages = "\n".join(f"  {stage.number:>2}  {stage.title}" for stage in STAGES)
+    stages = "\n".join(f"  {stage.number:>2}  {stage.title}" for stage in table)
     choice = "\n".join(f"  {group}: {', '.join(names)}" for group, names in groups.items())
     return (
         f"usage: {program} [--option value]... [group=option]... [key=value]...\n\n"

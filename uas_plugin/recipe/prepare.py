@@ -19,6 +19,7 @@ from uas_plugin.config.sections import (
 from uas_plugin.errors import UASError, suggest
 from uas_plugin.recipe.folders import ROOT, Run, locate
 from uas_plugin.recipe.lock import is_running
+from uas_plugin.recipe.pipelines import UAS, pipeline_of
 from uas_plugin.recipe.schema import validate_composed, validate_settings
 
 ABLATED = ("tokenizer_align", "tokenizer", "codebook", "dump", "score")
@@ -67,11 +68,24 @@ def prepare(
     validate_composed(config)
     if "corpus_dir" in config["data"] and not config["data"]["corpus_dir"]:
         raise UASError(f"corpus {corpus} needs --corpus_dir DIR: a folder with metadata.jsonl")
+    texts = {Path(f"{k}.yaml"): to_yaml(v) for k, v in build_sections(config).items()}
+    common: dict[str, Any] = {
+        "corpus": corpus,
+        "size": size,
+        "corpus_dir": corpus_dir,
+        "overrides": tuple(overrides),
+        "files": files,
+        **places,
+    }
+    if (pipeline := pipeline_of(recipe_dir)) != UAS:
+        start = config["codec"]["start"]
+        given = bool(start["folder"] or start["encoder"])
+        seeds = tuple(config["lm"]["seeds"])
+        return Run(**common, pipeline=pipeline, seeds=seeds, pretrained=given), texts
     _check_annotate(config["annotate"])
     pretrained = config["tokenizer"].get("pretrained")
     if pretrained:
         _check_outside(pretrained["model"], ROOT / places["exp"] / "tokenizer")
-    texts = {Path(f"{k}.yaml"): to_yaml(v) for k, v in build_sections(config).items()}
     # Ablations are variants of a training: beside a pretrained tokenizer there is none.
     ablations = [] if pretrained else config["ablations"]
     for name in ablations:
@@ -80,11 +94,7 @@ def prepare(
     for name in study["arms"]:
         texts.update(_study_arm(recipe_dir, name, [*fixed, *overrides], files))
     run = Run(
-        corpus=corpus,
-        size=size,
-        corpus_dir=corpus_dir,
-        overrides=tuple(overrides),
-        files=files,
+        **common,
         shards=config["tokenizer"]["dump"]["num_shards"],
         gpus=config["trainer"].get("ngpu", 0),
         ablations=tuple(Path(name).name for name in ablations),
@@ -93,7 +103,6 @@ def prepare(
         pretrained=bool(pretrained),
         trained_vocoder=trains_vocoder(config),
         annotate=tuple(config["annotate"]["sets"]),
-        **places,
     )
     return run, texts
 

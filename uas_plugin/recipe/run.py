@@ -17,9 +17,10 @@ from uas_plugin.recipe.folders import ROOT, Run
 from uas_plugin.recipe.lock import clear_stale, only_run
 from uas_plugin.recipe.monitor import Monitor, human_time, tail
 from uas_plugin.recipe.options import Options, absolute, help_text, parse
+from uas_plugin.recipe.pipelines import PIPELINES, pipeline_of
 from uas_plugin.recipe.prepare import prepare, quoted, written
 from uas_plugin.recipe.site import PREFIX
-from uas_plugin.recipe.stages import STAGES, Stage, check_needs, select, stages_of
+from uas_plugin.recipe.stages import Stage, check_needs, select, stages_of
 
 DEFAULT_CORES = 2
 VARIANTS = (
@@ -39,16 +40,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if argv is None else argv)
     recipe_dir = Path(words.pop(0))
     options = parse(words, groups(recipe_dir))
+    stages = PIPELINES[pipeline_of(recipe_dir)]
     if options.flag("help"):
         table = {group: choices(recipe_dir, group) for group in groups(recipe_dir)}
-        print(help_text("./run.sh", table), end="")
+        print(help_text("./run.sh", table, stages), end="")
         return
-    chosen = select(options.number("stage", 1), options.number("stop_stage", len(STAGES)))
+    last = options.number("stop_stage", len(stages))
+    chosen = select(options.number("stage", 1), last, stages)
     run, texts = _prepare(recipe_dir, options)
     chosen = stages_of(run, chosen)
     dry = options.flag("dry_run")
     with only_run(ROOT / run.exp), written(run, texts, keep=not dry):
-        check_needs(run, chosen)
+        check_needs(run, chosen, stages)
         clear_stale(ROOT, [run.data, run.dump, run.exp])
         command = snakemake_command(run, chosen, options)
         if dry:
@@ -105,7 +108,7 @@ def snakemake_command(run: Run, chosen: Sequence[Stage], options: Options) -> li
     if "nj" in options.values or profile.endswith("local"):
         command += ["--cores", str(options.number("nj", DEFAULT_CORES))]
     command += ["--config", f"conf={run.conf}"]
-    if len(chosen) < len(STAGES):
+    if len(chosen) < len(PIPELINES[run.pipeline]):
         # As in Kaldi: earlier stages are taken as they are, even if their options changed.
         command += ["--allowed-rules", *rules, *(rule for s in chosen for rule in s.rules)]
     if options.flag("force"):

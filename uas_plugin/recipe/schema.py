@@ -31,7 +31,8 @@ def validate_composed(config: Mapping[str, Any]) -> None:
         UASError: a missing or unknown key, or a value of the wrong type or range.
     """
     schema = _schema()
-    _validate(dict(config), {"$ref": "#/$defs/composed", "$defs": schema["$defs"]}, "configuration")
+    kind = "composed" if "pipeline" not in config else f"composed_{config['pipeline']}"
+    _validate(dict(config), {"$ref": f"#/$defs/{kind}", "$defs": schema["$defs"]}, "configuration")
 
 
 def _schema() -> dict[str, Any]:

@@ -112,6 +112,8 @@ def _annotated(sets: tuple[str, ...]) -> Stage:
 
 def stages_of(run: Run, chosen: tuple[Stage, ...] = STAGES) -> tuple[Stage, ...]:
     """``chosen`` as this run has them."""
+    if run.pipeline != "uas":  # only the first recipes' stages depend on options
+        return chosen
     table = list(PRETRAINED_STAGES if run.pretrained else STAGES)
     if run.trained_vocoder:
         table[WITH_VOCODER.number - 1] = WITH_VOCODER
@@ -120,29 +122,32 @@ def stages_of(run: Run, chosen: tuple[Stage, ...] = STAGES) -> tuple[Stage, ...]
     return tuple(table[stage.number - 1] for stage in chosen)
 
 
-def stage_of_rule() -> dict[str, Stage]:
-    """Rule name -> its stage, target rules and those of all kinds of runs included."""
-    kinds = (*PRETRAINED_STAGES, WITH_VOCODER, *STAGES)
+def stage_of_rule(others: tuple[Stage, ...] = ()) -> dict[str, Stage]:
+    """Rule name -> its stage, target rules and those of all kinds of runs included.
+
+    ``others``: stages of other pipelines.
+    """
+    kinds = (*others, *PRETRAINED_STAGES, WITH_VOCODER, *STAGES)
     table = {rule: stage for stage in kinds for rule in stage.rules}
     table["annotate"] = STAGES[0]
     table.update({f"stage{stage.number}": stage for stage in STAGES})
     return table
 
 
-def select(first: int, last: int) -> tuple[Stage, ...]:
-    """The stages ``first`` to ``last``.
+def select(first: int, last: int, stages: tuple[Stage, ...] = STAGES) -> tuple[Stage, ...]:
+    """The stages ``first`` to ``last`` of ``stages``.
 
     Raises:
         UASError: no such stages.
     """
-    chosen = tuple(stage for stage in STAGES if first <= stage.number <= last)
-    if first not in range(1, 11) or not chosen:
-        raise UASError(f"there is no stage from {first} to {last}: stages are 1 to {len(STAGES)}")
+    chosen = tuple(stage for stage in stages if first <= stage.number <= last)
+    if first not in range(1, len(stages) + 1) or not chosen:
+        raise UASError(f"there is no stage from {first} to {last}: stages are 1 to {len(stages)}")
     return chosen
 
 
-def check_needs(run: Run, chosen: tuple[Stage, ...]) -> None:
-    """Check that what the chosen stages (as the run has them) read is there, or will be made.
+def check_needs(run: Run, chosen: tuple[Stage, ...], stages: tuple[Stage, ...] = STAGES) -> None:
+    """Check that what the chosen ones of ``stages`` (as the run has them) read is there or comes.
 
     Raises:
         UASError: a file of an earlier stage is missing; names the stage that makes it.
@@ -152,7 +157,7 @@ def check_needs(run: Run, chosen: tuple[Stage, ...]) -> None:
         for number in stage.needs:
             if number in coming:
                 continue
-            maker = stages_of(run)[number - 1]
+            maker = stages_of(run, stages)[number - 1]
             for template in maker.makes:
                 path = run.fill(template)
                 if not (ROOT / path).exists():

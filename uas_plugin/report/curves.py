@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from uas_plugin.atomic import read_jsonl
 from uas_plugin.report.html import esc
@@ -83,10 +84,18 @@ def _rank(name: str) -> tuple[bool, bool, str]:
     return name != "loss", not name.startswith("loss"), name
 
 
-def training_curves(exp_dir: Path, *, without: Collection[str] = ()) -> str:
-    """All trainings' charts; a training without events, or named in ``without``, is passed over."""
+def training_curves(
+    exp_dir: Path,
+    *,
+    without: Collection[str] = (),
+    trainings: Mapping[str, str] = MappingProxyType(TRAININGS),
+) -> str:
+    """All trainings' charts; a training without events, or named in ``without``, is passed over.
+
+    ``trainings``: folder below ``exp_dir`` -> heading.
+    """
     parts = []
-    for folder, heading in TRAININGS.items():
+    for folder, heading in trainings.items():
         if folder in without:
             continue
         scalars = read_scalars(exp_dir / folder)

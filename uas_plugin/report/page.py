@@ -111,7 +111,8 @@ def _data(scores: Scores, run: RunFolder, config: ReportConfig) -> str:
     return plain_table("Clips", rows) + _rejected(run, config.max_rejected)
 
 
-def _configuration(exp_dir: Path) -> str:
+def configuration(exp_dir: Path) -> str:
+    """The section files of a run."""
     parts = []
     for path in sorted((exp_dir / "conf").glob("*.yaml")):
         parts.append(details(path.name, code_block(path.read_text(encoding="utf-8"))))
@@ -136,7 +137,8 @@ def _resources(exp_dir: Path) -> str:
     return plain_table("Sums over the jobs of a rule; memory of one job", rows)
 
 
-def _provenance(scores: Scores) -> str:
+def origin(scores: Scores) -> str:
+    """Commit, seeds, versions and hashes of a run."""
     facts = scores["provenance"]
     pairs = {
         "corpus": scores["corpus"],
@@ -190,8 +192,8 @@ def build_report(run: RunFolder, config: ReportConfig) -> str:
             "Of the rules that had ended when this page was made. The memory is that of a job's "
             "processes together, looked at twice a minute and more often at first.",
         ),
-        ("config", "Configuration", _configuration(run.exp), ""),
-        ("provenance", "Provenance", _provenance(scores), ""),
+        ("config", "Configuration", configuration(run.exp), ""),
+        ("provenance", "Provenance", origin(scores), ""),
     ]
     sections = [(i, title, section(i, title, body, lead)) for i, title, body, lead in parts]
     used = sum(len(body) for _, _, body in sections)

@@ -11,6 +11,7 @@ from snakemake.exceptions import WorkflowError
 from uas_plugin.errors import UASError
 from uas_plugin.recipe.folders import Run
 from uas_plugin.recipe.launch import shape_of
+from uas_plugin.recipe.pipelines import rule_files
 from uas_plugin.recipe.prepare import for_snakemake
 from uas_plugin.recipe.site import Site
 
@@ -54,6 +55,7 @@ wildcard_constraints:
     shard=r"\d{4}",
     ablation="|".join(RUN.ablations) or "none",
     arm="|".join(RUN.lm_study) or "none",
+    branch="stage4|longer",
     seed=r"\d+",
 
 

@@ -111,6 +111,41 @@ class SpecialIds:
         return min(self.semantic_bos, self.semantic_eos, self.semantic_pad)
 
 
+def plain_ids(reason_codes: int, semantic_codes: int, pieces: int) -> SpecialIds:
+    """Marks for codebooks and a text tokenizer of any size: behind their ids, one after the other.
+
+    Args:
+        reason_codes, semantic_codes: codes of a codebook of either branch. pieces: of the text.
+    """
+    reason_card = reason_codes + 3
+    behind = reason_card + semantic_codes + 3
+    text = pieces + 3
+    return SpecialIds(
+        reason_card=reason_card,
+        reason_bos=reason_codes,
+        reason_eos=reason_codes + 1,
+        reason_pad=reason_codes + 2,
+        semantic_bos=semantic_codes,
+        semantic_eos=semantic_codes + 1,
+        semantic_pad=semantic_codes + 2,
+        audio_prompt_bos=behind,
+        audio_prompt_eos=behind + 1,
+        text_pad=pieces + 2,
+        text_bos=pieces,
+        text_eos=pieces + 1,
+        markers={name: (text + 2 * i, text + 2 * i + 1) for i, name in enumerate(MARKERS)},
+    )
+
+
+def vocabularies(ids: SpecialIds) -> dict[str, int]:
+    """The sizes of a `UniAudio2Config` that marks by `plain_ids` ask for."""
+    return {
+        "reason_card": ids.reason_card,
+        "semantic_card": ids.audio_prompt_eos + 1 - ids.reason_card,
+        "text_vocab": 1 + max(max(pair) for pair in ids.markers.values()),
+    }
+
+
 _RELEASE_NAMES = {  # ours -> in llm_config.yaml
     "reason_card": "audio_reason_card",
     "reason_bos": "reason_bos",

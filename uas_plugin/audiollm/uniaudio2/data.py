@@ -2,8 +2,8 @@
 
 Files of a set, memory-mapped, ``info.json`` last: ``tokens.npy`` (N, 9) int32; ``flags.npy`` (N,)
 uint8, bit 0 audio frame, bit 1 in the loss;
-``offsets.npy`` (S + 1,) int64, where each sequence begins; ``tasks.npy`` (S,) int32, number in the
-table of tasks. Shapes: `B` rows, `T` frames of a row.
+``offsets.npy`` (S + 1,) int64, where each sequence begins; ``tasks.npy`` (S,) int32, number of its
+name among `sequence_names`. Shapes: `B` rows, `T` frames of a row.
 """
 
 from __future__ import annotations
@@ -19,27 +19,36 @@ import numpy as np
 
 from uas_plugin.atomic import atomic_path, write_json
 from uas_plugin.audiollm.dataset import NpyAppender
+from uas_plugin.audiollm.uniaudio2.auditory import KINDS
 from uas_plugin.audiollm.uniaudio2.config import STREAMS, TEXT
 from uas_plugin.audiollm.uniaudio2.packing import Packed
 from uas_plugin.audiollm.uniaudio2.tasks import tasks
 from uas_plugin.errors import UASError, suggest
 
+AUDITORY = "auditory/"  # before the kind of an auditory sentence
 AUDIO, LOSS = 1, 2  # bits of a frame's flags
 ARRAYS = {"tokens": (np.int32, (STREAMS,)), "flags": (np.uint8, ()),
           "offsets": (np.int64, ()), "tasks": (np.int32, ())}  # fmt: skip
 
 
+def sequence_names() -> list[str]:
+    """Names of the tasks, then ``auditory/KIND`` of the auditory sentences."""
+    return [*tasks(), *(AUDITORY + kind for kind in KINDS)]
+
+
 def write_sequences(
     folder: str | os.PathLike[str], sequences: Iterable[tuple[str, Packed]]
 ) -> dict[str, Any]:
-    """Write ``(task name, packed sequence)`` pairs as a set; its ``info.json``.
+    """Write ``(name, packed sequence)`` pairs as a set; its ``info.json``.
+
+    Names are those of `sequence_names`.
 
     One sequence is in memory at a time. A set that was not finished is absent.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "info.json").unlink(missing_ok=True)
-    numbers = {name: i for i, name in enumerate(tasks())}
+    numbers = {name: i for i, name in enumerate(sequence_names())}
     counts: dict[str, int] = {}
     with contextlib.ExitStack() as stack:
         files = {
@@ -79,7 +88,7 @@ class SequenceSet:
             self.info = json.loads((folder / "info.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             raise UASError(f"{folder} holds no sequences: the LM data stage makes them") from None
-        if self.info.get("tasks") != list(tasks()):
+        if self.info.get("tasks") != sequence_names():
             raise UASError(f"{folder} was made with another table of tasks: make it again")
         self.tokens, self.flags, self.offsets, self.tasks = (
             np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS
@@ -112,14 +121,14 @@ def plan(
     """Sequences of each row of an epoch, in random order; every row is filled as it comes.
 
     Args:
-        mixture: task -> how often its sequences come (1 = once; 0.5 = half of them, others in the
+        mixture: name -> how often its sequences come (1 = once; 0.5 = half of them, others in the
             next epochs; 2 = twice). Default: all once. Longer ones than a row are left out.
 
     Raises:
         UASError: an unknown task in ``mixture``, or nothing fits.
     """
     rng = np.random.default_rng([seed, epoch])
-    names = list(tasks())
+    names = sequence_names()
     share = np.ones(len(names))
     for name, value in (mixture or {}).items():
         if name not in names:

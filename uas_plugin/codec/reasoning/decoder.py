@@ -25,6 +25,7 @@ from uas_plugin.codec.reasoning.config import (
     SAMPLING_RATE,
     WINDOW_SECONDS,
 )
+from uas_plugin.codec.reasoning.mel_latents import MelLatents
 from uas_plugin.codec.reasoning.model import ReasoningCodec
 from uas_plugin.codec.reasoning.sq_codec import SQCodec
 from uas_plugin.codec.reasoning.windows import CODES, DecodePlan, cross_fade
@@ -71,7 +72,9 @@ class ReasoningDecoder:
     frame_rate = RECONSTRUCTION_RATE
     num_codebooks = CODEBOOKS
 
-    def __init__(self, model: ReasoningCodec, sq_codec: SQCodec, *, fill: bool = True) -> None:
+    def __init__(
+        self, model: ReasoningCodec, sq_codec: SQCodec | MelLatents, *, fill: bool = True
+    ) -> None:
         if sq_codec.config.latent_hidden_dim != model.config.latent_dim:
             raise UASError(
                 f"the SQ-Codec has latents of {sq_codec.config.latent_hidden_dim} channels, the "

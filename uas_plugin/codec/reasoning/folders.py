@@ -1,9 +1,10 @@
 """Folders of a ReasoningCodec: ours for exchange, and the release's.
 
 Ours: ``config.json`` with ``model.safetensors``, and where they were given ``sq_codec.safetensors``
-(for decoding) and ``encoders.safetensors`` (for encoding). The release's: ``ReasoningCodec*
-.checkpoint``, ``sqcodec_config.yaml``, ``sqcodec.pth``, and the encoders' folders
-``whisper-medium`` and ``wavlm``. All are untrusted: weights load without pickled objects.
+(for decoding; log-mel latents have no weights) and ``encoders.safetensors`` (for encoding). The
+release's: ``ReasoningCodec*.checkpoint``, ``sqcodec_config.yaml``, ``sqcodec.pth``, and the
+encoders' folders ``whisper-medium`` and ``wavlm``. All are untrusted: weights load without pickled
+objects.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ from uas_plugin.checkpoint import fail_on, load_experiment, load_weights, state_
 from uas_plugin.codec.reasoning.config import codec_config, config_dict, config_of_state
 from uas_plugin.codec.reasoning.decoder import ReasoningDecoder
 from uas_plugin.codec.reasoning.encoders import FrozenEncoders
+from uas_plugin.codec.reasoning.mel_latents import MelLatents, MelLatentsConfig
 from uas_plugin.codec.reasoning.model import ReasoningCodec
+from uas_plugin.codec.reasoning.small_encoders import KIND as SMALL
+from uas_plugin.codec.reasoning.small_encoders import SmallEncoders
 from uas_plugin.codec.reasoning.sq_codec import (
     SQCodec,
     load_sq_codec,
@@ -63,8 +67,8 @@ def save(
     folder: Path,
     model: ReasoningCodec,
     *,
-    sq_codec: SQCodec | None = None,
-    encoders: FrozenEncoders | None = None,
+    sq_codec: SQCodec | MelLatents | None = None,
+    encoders: FrozenEncoders | SmallEncoders | None = None,
     fill: bool = True,
 ) -> None:
     """Write one of our folders; a part that is not given is kept if the folder has it.
@@ -77,7 +81,9 @@ def save(
         "fill": fill,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    if sq_codec is not None:
+    if isinstance(sq_codec, MelLatents):
+        settings["mel_latents"] = asdict(sq_codec.config)
+    elif sq_codec is not None:
         settings["sq_codec"] = asdict(sq_codec.config)
         _save(folder / SQ_WEIGHTS, sq_codec)
     if encoders is not None:
@@ -157,8 +163,11 @@ def load_decoder(folder: Path, device: str = "cpu") -> ReasoningDecoder:
         UASError: the folder has no SQ-Codec, or is damaged.
     """
     settings = _settings(folder)
+    sq_codec: SQCodec | MelLatents
     if any(folder.glob(RELEASE)):
         sq_codec = _release_sq_codec(folder)
+    elif "mel_latents" in settings:
+        sq_codec = MelLatents(MelLatentsConfig(**settings["mel_latents"]))
     elif "sq_codec" in settings:
         path = folder / SQ_WEIGHTS
         config = sq_codec_config(settings["sq_codec"])
@@ -181,13 +190,15 @@ def load_encoding(
         UASError: the folder has no encoders, or is damaged.
     """
     settings = _settings(folder)
+    encoders: FrozenEncoders | SmallEncoders
     if any(folder.glob(RELEASE)):
         model, state = _release_model(folder)
         encoders = _release_encoders(folder, music)
         encoders.load_state_dict(state, strict=False)
     elif "encoders" in settings:
         model = load_model(folder)
-        encoders = FrozenEncoders.build(settings["encoders"])
+        small = settings["encoders"].get("kind") == SMALL
+        encoders = (SmallEncoders if small else FrozenEncoders).build(settings["encoders"])
         if music is not None:
             encoders.pretrained_model = music
         _load_into(encoders, load_weights(folder / ENCODER_WEIGHTS), str(folder / ENCODER_WEIGHTS))

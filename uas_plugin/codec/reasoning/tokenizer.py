@@ -23,6 +23,7 @@ from uas_plugin.codec.reasoning.config import (
 from uas_plugin.codec.reasoning.encoders import FrozenEncoders
 from uas_plugin.codec.reasoning.model import ReasoningCodec
 from uas_plugin.codec.reasoning.reading import Clip
+from uas_plugin.codec.reasoning.small_encoders import SmallEncoders
 from uas_plugin.codec.reasoning.windows import (
     EncodeWindow,
     encode_windows,
@@ -51,7 +52,11 @@ class ReasoningTokenizer:
     num_codebooks = CODEBOOKS
 
     def __init__(
-        self, model: ReasoningCodec, encoders: FrozenEncoders, *, fill: bool = True
+        self,
+        model: ReasoningCodec,
+        encoders: FrozenEncoders | SmallEncoders,
+        *,
+        fill: bool = True,
     ) -> None:
         self.model, self.encoders, self.fill = model.eval(), encoders.eval(), fill
 

@@ -1,0 +1,1 @@
+../uas1/path.sh
