@@ -5,7 +5,7 @@ Names are those of ``asr2.sh`` from its stage 5 on; ``<lang>`` is any word::
     <set>/text.<ts|rm>.<src_lang>     utt <one character an id, no spaces>, or words u12 u7
     <set>/text.ts.<tgt_lang>          utt transcription
     <set>/{utt2spk,spk2utt,feats_type,info.json}
-    token_list/...                    token lists, and bpe.model of BPE (see TokenLists)
+    token_list/...                    token lists, and bpe.model of BPE
 
 ``ts`` keeps every frame; ``rm`` removes adjacent repeats. Utterances without a transcription or
 without tokens are left out and counted.
@@ -26,6 +26,7 @@ from uas_plugin.atomic import write_json, write_text
 from uas_plugin.data.espnet_files import units
 from uas_plugin.data.espnet_files.sets import Row, TokenSet, named_sets
 from uas_plugin.data.espnet_files.vocabulary import (
+    TOKENS_NAME,
     characters_of,
     train_bpe,
     words_of,
@@ -38,12 +39,14 @@ from uas_plugin.data.espnet_files.writing import (
     source_of,
     value_lines,
 )
-from uas_plugin.data.tokens import INFO_NAME
+from uas_plugin.data.text import MODEL_NAME
+from uas_plugin.data.tokens import INFO_NAME, read_token_info
 from uas_plugin.errors import UASError
 
 TextTokens = Literal["bpe", "char", "word"]
 TEXT_TOKENS: tuple[TextTokens, ...] = ("bpe", "char", "word")
 TARGET_CASE = "ts"
+LISTS = "token_list"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,6 +79,32 @@ class Asr2Options:
         """asr2's name of the treatment of repeats."""
         return "rm" if self.repeats == "remove" else "ts"
 
+    def files(self, src_lang: str) -> tuple[str, str]:
+        """Names of a set's source and target text."""
+        return f"text.{self.case}.{src_lang}", f"text.{TARGET_CASE}.{self.tgt_lang}"
+
+    def unit_list(self, src_lang: str) -> dict[str, str | None]:
+        """The options of ``mt_train`` that name the token side's list, as paths in the export."""
+        if self.unit_bpe:
+            name = f"{LISTS}/src_bpe_bpe{self.unit_bpe}_{self.case}_{src_lang}"
+            return _list_options("src_", "bpe", f"{name}/{TOKENS_NAME}", f"{name}/{MODEL_NAME}")
+        name = f"{LISTS}/{self.symbols}_{src_lang}"
+        return _list_options("src_", self.symbols, f"{name}/src_{TOKENS_NAME}")
+
+    def text_list(self) -> dict[str, str | None]:
+        """The options of ``mt_train`` that name the text side's list."""
+        if self.text_tokens == "bpe":
+            name = f"{LISTS}/tgt_bpe_bpe{self.text_bpe}_{TARGET_CASE}_{self.tgt_lang}"
+            return _list_options("", "bpe", f"{name}/{TOKENS_NAME}", f"{name}/{MODEL_NAME}")
+        name = f"{LISTS}/{self.text_tokens}_{self.tgt_lang}"
+        return _list_options("", self.text_tokens, f"{name}/tgt_{TOKENS_NAME}")
+
+
+def _list_options(
+    side: str, kind: str, tokens: str, model: str | None = None
+) -> dict[str, str | None]:
+    return {f"{side}token_type": kind, f"{side}token_list": tokens, f"{side}bpemodel": model}
+
 
 def export_asr2(
     dump: str | os.PathLike[str],
@@ -99,19 +128,22 @@ def export_asr2(
     first = found[options.train]
     _check(first, options)
     src_lang = options.src_lang or f"uas{first.num_units}"
-    source, target = f"text.{options.case}.{src_lang}", f"text.{TARGET_CASE}.{options.tgt_lang}"
+    source, target = options.files(src_lang)
     counts = {
         name: _write_set(folder / name, tokens, source, target, options)
         for name, tokens in found.items()
     }
-    lists = TokenLists(folder, folder / options.train, src_lang, options)
+    train, count = folder / options.train, counts[options.train]["num_utts"]
+    write_unit_list(folder, train / source, options, src_lang, first.num_units, count)
+    write_text_list(folder, train / target, options, count)
     info = {
         "src_text": source,
         "text": target,
         "num_units": first.num_units,
         "frame_rate": first.info["frame_rate"],
         "n_shift": first.n_shift,
-        **lists.write(source, target, first.num_units, counts[options.train]["num_utts"]),
+        **options.unit_list(src_lang),
+        **options.text_list(),
         "sets": counts,
     }
     write_json(folder / INFO_NAME, info)
@@ -141,8 +173,6 @@ def _write_set(
 ) -> dict[str, Any]:
     made_from = {**dataclasses.asdict(options), **source_of(tokens.info), "files": [source, target]}
     if is_made(folder, made_from):
-        from uas_plugin.data.tokens import read_token_info
-
         return {key: value for key, value in read_token_info(folder).items() if key != "made_from"}
     info = {"num_utts": 0, "num_tokens": 0, "num_units": 0, "no_text": 0, "no_tokens": 0}
     speakers: dict[str, list[str]] = defaultdict(list)
@@ -175,57 +205,29 @@ def unit_text(row: Row, options: Asr2Options) -> np.ndarray:
     return units.without_repeats(row.units) if options.repeats == "remove" else row.units
 
 
-@dataclasses.dataclass(frozen=True)
-class TokenLists:
-    """Token lists of both sides, where ``asr2.sh`` looks for them."""
+def write_unit_list(
+    folder: Path, train: Path, options: Asr2Options, src_lang: str, num_units: int, count: int
+) -> None:
+    """The token side's list, and its BPE model where there is one.
 
-    folder: Path
-    train: Path
-    src_lang: str
-    options: Asr2Options
-
-    def write(self, source: str, target: str, num_units: int, num_utts: int) -> dict[str, Any]:
-        """Write both; returns the task's options that name them (paths below ``folder``)."""
-        return {**self._source(source, num_units, num_utts), **self.text(target, num_utts)}
-
-    def _source(self, source: str, num_units: int, num_utts: int) -> dict[str, Any]:
-        options, lists = self.options, self.folder / "token_list"
-        if options.unit_bpe:
-            name = f"src_bpe_bpe{options.unit_bpe}_{options.case}_{self.src_lang}"
-            characters = [units.char_of(unit) for unit in range(num_units)]
-            lines = value_lines(self.train / source)
-            train_bpe(lists / name, lines, num_utts, options.unit_bpe, characters)
-            return {
-                "src_token_type": "bpe",
-                "src_token_list": f"token_list/{name}/tokens.txt",
-                "src_bpemodel": f"token_list/{name}/bpe.model",
-            }
-        path = lists / f"{options.symbols}_{self.src_lang}" / "src_tokens.txt"
+    Args:
+        train: the source text that BPE is trained on, of ``count`` lines.
+    """
+    names = options.unit_list(src_lang)
+    if options.unit_bpe:
+        characters = [units.char_of(unit) for unit in range(num_units)]
+        lists = (folder / str(names["src_token_list"])).parent
+        train_bpe(lists, value_lines(train), count, options.unit_bpe, characters)
+    else:
         symbols = (units.symbol_of(unit, options.symbols) for unit in range(num_units))
-        write_token_list(path, symbols)
-        return {
-            "src_token_type": options.symbols,
-            "src_token_list": str(path.relative_to(self.folder)),
-            "src_bpemodel": None,
-        }
+        write_token_list(folder / str(names["src_token_list"]), symbols)
 
-    def text(self, target: str, num_utts: int) -> dict[str, Any]:
-        """The list of the transcription's tokens."""
-        options, lists = self.options, self.folder / "token_list"
-        lines = value_lines(self.train / target)
-        if options.text_tokens == "bpe":
-            name = f"tgt_bpe_bpe{options.text_bpe}_{TARGET_CASE}_{options.tgt_lang}"
-            train_bpe(lists / name, lines, num_utts, options.text_bpe)
-            return {
-                "token_type": "bpe",
-                "token_list": f"token_list/{name}/tokens.txt",
-                "bpemodel": f"token_list/{name}/bpe.model",
-            }
+
+def write_text_list(folder: Path, train: Path, options: Asr2Options, count: int) -> None:
+    """The transcription's list, and its BPE model where there is one; ``train`` as above."""
+    path, lines = folder / str(options.text_list()["token_list"]), value_lines(train)
+    if options.text_tokens == "bpe":
+        train_bpe(path.parent, lines, count, options.text_bpe)
+    else:
         symbols = characters_of(lines) if options.text_tokens == "char" else words_of(lines)
-        path = lists / f"{options.text_tokens}_{options.tgt_lang}" / "tgt_tokens.txt"
         write_token_list(path, symbols)
-        return {
-            "token_type": options.text_tokens,
-            "token_list": str(path.relative_to(self.folder)),
-            "bpemodel": None,
-        }
