@@ -43,7 +43,11 @@ def main(argv: Sequence[str]) -> None:
     conf = load_section(args.config)
     hyps = dict(word.split("=", 1) for word in args.hyp)
     figures = token_asr.score(
-        args.ref, hyps, args.dump, resamples=conf["resamples"], seed=conf["seed"]
+        token_asr.read_text(args.ref),
+        {system: token_asr.read_text(path) for system, path in hyps.items()},
+        args.dump,
+        resamples=conf["resamples"],
+        seed=conf["seed"],
     )
     scores = token_asr.write_scores(
         args.output, f"{args.recipe}, {args.corpus}", args.corpus, args.config.parent, figures

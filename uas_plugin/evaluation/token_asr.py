@@ -84,8 +84,8 @@ def figures_of(
 
 
 def score(
-    ref: str | os.PathLike[str],
-    hyps: Mapping[str, str],
+    ref: Mapping[str, str],
+    read: Mapping[str, Mapping[str, str]],
     dump: str | os.PathLike[str],
     *,
     resamples: int = 1000,
@@ -94,18 +94,16 @@ def score(
     """Figures of every system, and of the first one's control.
 
     Args:
-        ref: Kaldi text. hyps: system -> Kaldi text of what it read.
+        ref: utt -> words. read: system -> utt -> what it read.
         dump: the set's dump, whose cuts name the languages.
     """
-    truth, languages = read_text(ref), languages_of(dump)
-    read = {system: read_text(path) for system, path in hyps.items()}
-    first = next(iter(read))
-    other = other_clips(list(truth))
-    read[f"{first}_{SHUFFLED}"] = {key: read[first].get(other[key], "") for key in truth}
+    languages = languages_of(dump)
+    first, other = next(iter(read)), other_clips(list(ref))
+    control = {key: read[first].get(other[key], "") for key in ref}
     return [
         figure
-        for system, hyp in read.items()
-        for figure in figures_of(system, truth, hyp, languages, resamples, seed)
+        for system, hyp in {**read, f"{first}_{SHUFFLED}": control}.items()
+        for figure in figures_of(system, ref, hyp, languages, resamples, seed)
     ]
 
 

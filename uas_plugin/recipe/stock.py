@@ -34,6 +34,10 @@ OPTIONS: dict[str, str] = {
     "dry_run": "show what would run, change nothing (false)",
     "help": "this text",
 }
+TTS2_OPTIONS = {
+    "judge": "exp folder of the asr2 recipe, which aligns and judges (conf/config.yaml)",
+    "durations": "folder with alignments train and dev, `utt d1 d2 ...`, to be used instead",
+}
 SNAKEFILE = "workflow/stock.smk"
 
 
@@ -46,14 +50,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     start = time.monotonic()
     words = list(sys.argv[1:] if argv is None else argv)
     recipe_dir = Path(words.pop(0))
-    options = parse(words, groups(recipe_dir), OPTIONS)
     kind = compose(recipe_dir)["recipe"]
     if kind not in STAGES:
         raise UASError(f"{recipe_dir}/conf/config.yaml: recipe must be one of {', '.join(STAGES)}")
     table = STAGES[kind]
+    known = {**OPTIONS, **(TTS2_OPTIONS if kind == "tts2" else {})}
+    options = parse(words, groups(recipe_dir), known)
     if options.flag("help"):
         names = {group: choices(recipe_dir, group) for group in groups(recipe_dir)}
-        print(help_text("./run.sh", names, OPTIONS, table, EXAMPLES), end="")
+        print(help_text("./run.sh", names, known, table, EXAMPLES), end="")
         return
     chosen = select(options.number("stage", 1), options.number("stop_stage", len(table)), table)
     run, texts = prepare(recipe_dir, options)
@@ -79,7 +84,7 @@ EXAMPLES = (
 def prepare(recipe_dir: Path, options: Options) -> tuple[StockRun, dict[Path, str]]:
     """The run that the options describe, and the text of each of its section files."""
     overrides = list(options.overrides)
-    for name in ("source", "judge"):
+    for name in ("source", "judge", "durations"):
         if name in options.values:
             overrides.append(f"{name}='{absolute(options.values[name], recipe_dir)}'")
     if "ngpu" in options.values:

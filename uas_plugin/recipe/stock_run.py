@@ -62,6 +62,9 @@ class StockRun:
         judge: of tts2: the asr2 run that aligns and judges; else "".
         exp: the run's own folder. results: the Markdown table it writes.
         test_source, test_target: the test set's tokens and words, as the export writes them.
+        judge_source, judge_target: names of a set's tokens and words in the judge's export.
+        test_voices: of tts2: the option of decoding that names the speakers, or "".
+        durations: of tts2: folder of alignments from elsewhere; "": the judge's CTC makes them.
         overrides, files: as in :class:`uas_plugin.recipe.folders.Run`.
     """
 
@@ -77,6 +80,10 @@ class StockRun:
     results: str
     test_source: str = ""
     test_target: str = ""
+    judge_source: str = ""
+    judge_target: str = ""
+    test_voices: str = ""
+    durations: str = ""
     overrides: tuple[str, ...] = ()
     files: dict[str, str] = dataclasses.field(default_factory=dict)
 

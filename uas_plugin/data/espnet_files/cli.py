@@ -45,6 +45,7 @@ def get_parser(kind: str) -> Parser:
     add("--codebooks", type=int, help="codebooks of a frame, from the first (all)")
     add("--text_tokens", choices=TEXT_TOKENS, help="units of the text (bpe)")
     add("--text_bpe", type=int, help="pieces of the text's BPE (256)")
+    add("--train", help="set that token lists are made of (train)")
     if kind == "espnet-asr2":
         add("--symbols", choices=("char", "word"), help="a token as a character or a word (char)")
         add("--repeats", choices=("keep", "remove"), help="adjacent equal tokens (keep)")
@@ -54,7 +55,7 @@ def get_parser(kind: str) -> Parser:
     else:
         add("--text_from", help="asr2 export whose text tokens are taken")
         add("--durations", nargs="+", help="SET=FILE: alignment, `utt d1 d2 ...` a line")
-        add("--speakers", choices=("true", "false"), help="write speaker numbers (false)")
+        add("--speakers", type=int, help="size of the model's table of speakers (0: none)")
         add("--km_tag", help="name of the token side (uas<ids>)")
     return parser
 
@@ -95,8 +96,6 @@ def _export(
     given = {key: value for key, value in args.items() if value is not None}
     if "durations" in given:
         given["durations"] = _pairs(given["durations"])
-    if "speakers" in given:
-        given["speakers"] = given["speakers"] == "true"
     values = {**(load_section(config) if config else {}), **given}
     unknown = sorted(set(values) - set(args))
     if unknown:

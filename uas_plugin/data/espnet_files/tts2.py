@@ -43,7 +43,8 @@ class Tts2Options:
             these.
         durations: set -> durations file; utterances that it lacks are left out. A set without one
             has no ``durations``: enough for decoding.
-        speakers: write speaker numbers.
+        speakers: size of the model's table of speakers (``tts_conf.spks``), which the training
+            speakers must fit; 0: no speaker numbers are written.
         codebooks: codebooks of a frame that are taken (None: all).
         km_tag: name of the token side (None: "uas<number of ids>").
         train: the set that speakers and token lists are made of.
@@ -53,7 +54,7 @@ class Tts2Options:
     text_bpe: int = 256
     text_from: str | None = None
     durations: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    speakers: bool = False
+    speakers: int = 0
     codebooks: int | None = None
     km_tag: str | None = None
     train: str = "train"
@@ -86,7 +87,7 @@ def export_tts2(
     symbols = (units.symbol_of(unit, "word") for unit in range(first.num_units))
     write_text(folder / tag / "tgt_tokens.txt", "".join(f"{symbol}\n" for symbol in symbols))
     text = _text_tokens(first, folder, options)
-    speakers = _speakers(first, folder) if options.speakers else {}
+    speakers = _speakers(first, folder, options.speakers) if options.speakers else {}
     split = _splitter(text)
     counts = {
         name: _write_set(folder / name, tokens, f"text.km.{tag}", split, speakers, options)
@@ -146,9 +147,14 @@ def _splitter(text: Mapping[str, Any]) -> Callable[[str], int]:
     return len if text["token_type"] == "char" else lambda line: len(line.split())
 
 
-def _speakers(tokens: TokenSet, folder: Path) -> dict[str, int]:
+def _speakers(tokens: TokenSet, folder: Path, room: int) -> dict[str, int]:
     """Training speakers in order of their names, from 0, as written to ``spk2sid``."""
     names = sorted({row.speaker for row in _spoken(tokens)}, key=str.encode)
+    if len(names) > room:
+        raise UASError(
+            f"{tokens.folder} has {len(names)} speakers, the model's table {room}: give --speakers"
+            f" {len(names)} or more, and tts_conf.spks the same"
+        )
     write_text(folder / "spk2sid", "".join(f"{name} {k}\n" for k, name in enumerate(names)))
     return {name: k for k, name in enumerate(names)}
 
