@@ -14,7 +14,7 @@ def get_parser() -> Parser:
         "Gather tokens of several systems in one file (--arm), which the token decoder renders; or"
         " write such a file, and tokens of the rendered audio, as source text of the asr2 model"
         " that judges them (--source).",
-        "python -m uas_plugin.bin.tts2_tokens --arm tts=decode/feats/feats.scp real=text.km.uas \\\n"
+        "python -m uas_plugin.bin.tts2_tokens --arm tts=feats/feats.scp real=text.km.uas \\\n"
         "    --tokens token\n"
         "python -m uas_plugin.bin.tts2_tokens --tokens token --wav_scp audio/wav.scp \\\n"
         "    --tokenizer exp/mini/tokenizer/export --config asr2/conf/export.yaml --source text",

@@ -23,22 +23,18 @@ PARTS = (("train", "train"), ("dev", "valid"))
 """Set, and ESPnet's name of its use."""
 
 
-def _data(
-    files: Mapping[str, tuple[str, str]], stats: str, lengths: tuple[str, ...]
-) -> dict[str, Any]:
-    """ESPnet's options of data and of their lengths.
+def _data(files: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+    """ESPnet's options of data: name -> (path with ``{set}``, type).
 
-    Args:
-        files: name -> (path with ``{set}``, type). lengths: names whose lengths count in a batch.
-        stats: folder that the collection of statistics writes.
+    Files of lengths are no part of it: ESPnet takes the first of them for the list of utterances
+    while it collects statistics, when they do not exist yet.
     """
-    options: dict[str, Any] = {}
-    for part, use in PARTS:
-        options[f"{use}_data_path_and_name_and_type"] = [
+    return {
+        f"{use}_data_path_and_name_and_type": [
             [path.format(set=part), name, kind] for name, (path, kind) in files.items()
         ]
-        options[f"{use}_shape_file"] = [f"{stats}/{use}/{name}_shape" for name in lengths]
-    return options
+        for part, use in PARTS
+    }
 
 
 def asr2_sections(config: Mapping[str, Any], run: StockRun) -> tuple[StockRun, Sections]:
@@ -52,7 +48,7 @@ def asr2_sections(config: Mapping[str, Any], run: StockRun) -> tuple[StockRun, S
     options = Asr2Options(**config["export"])
     if options.src_lang is None:
         raise UASError("export.src_lang needs a name: the files of the training are named after it")
-    data, exp = f"{run.exp}/data", run.exp
+    data = f"{run.exp}/data"
     source, target = options.files(options.src_lang)
     lists = {**options.unit_list(options.src_lang), **options.text_list()}
     paths = {
@@ -73,13 +69,13 @@ def asr2_sections(config: Mapping[str, Any], run: StockRun) -> tuple[StockRun, S
             **config["asr2"],
             **shared,
             **paths,
-            **_data(tokens, f"{exp}/asr2_stats", ("src_text", "text")),
+            **_data(tokens),
         },
         "logmel": {
             **config["logmel"],
             **shared,
             **spoken,
-            **_data(audio, f"{exp}/logmel_stats", ("speech", "text")),
+            **_data(audio),
         },
         "decode": {**config["decode"], **shared},
         "score": {**config["score"], "seed": config["seed"]},
@@ -123,8 +119,7 @@ def tts2_sections(config: Mapping[str, Any], run: StockRun) -> tuple[StockRun, S
     if config["export"]["speakers"]:
         files["sids"] = (f"{data}/{{set}}/utt2sid", "text_int")
         model["tts_conf"] = {**model["tts_conf"], "spks": config["export"]["speakers"]}
-    lengths = ("text", "discrete_speech")
-    trained = {**model, **_data(files, stats, lengths)}
+    trained = {**model, **_data(files)}
     for kind in ("pitch", "energy"):
         for _, use in PARTS:
             collected = [f"{stats}/{use}/collect_feats/{kind}.scp", kind, "npy"]
@@ -147,7 +142,7 @@ def tts2_sections(config: Mapping[str, Any], run: StockRun) -> tuple[StockRun, S
     )
     return run, {
         "export": dict(config["export"]),
-        "tts2_stats": {**model, **_data(files, stats, lengths)},
+        "tts2_stats": {**model, **_data(files)},
         "tts2": trained,
         "decode": {**config["decode"], "seed": config["seed"], "ngpu": config["ngpu"]},
         "render": {**config["render"], "seed": config["seed"]},

@@ -114,8 +114,11 @@ rule asr2_train:
         runtime=120,
     shell:
         "(uas_bin fresh --dir $EXP/asr2 {input.config} {input.data} &&"
-        " uas_bin espnet mt_train --config {input.config} --output_dir $EXP/asr2 --resume true)"
-        " > {log} 2>&1"
+        " stats=$EXP/asr2_stats &&"
+        " uas_bin espnet mt_train --config {input.config} --output_dir $EXP/asr2 --resume true"
+        " --train_shape_file $stats/train/src_text_shape --train_shape_file $stats/train/text_shape"
+        " --valid_shape_file $stats/valid/src_text_shape --valid_shape_file $stats/valid/text_shape"
+        ") > {log} 2>&1"
 
 
 rule logmel_train:
@@ -135,8 +138,11 @@ rule logmel_train:
         runtime=120,
     shell:
         "(uas_bin fresh --dir $EXP/logmel {input.config} {input.data} &&"
-        " uas_bin espnet asr_train --config {input.config} --output_dir $EXP/logmel --resume true)"
-        " > {log} 2>&1"
+        " stats=$EXP/logmel_stats &&"
+        " uas_bin espnet asr_train --config {input.config} --output_dir $EXP/logmel --resume true"
+        " --train_shape_file $stats/train/speech_shape --train_shape_file $stats/train/text_shape"
+        " --valid_shape_file $stats/valid/speech_shape --valid_shape_file $stats/valid/text_shape"
+        ") > {log} 2>&1"
 
 
 rule asr2_decode:

@@ -137,8 +137,11 @@ rule tts2_train:
         runtime=120,
     shell:
         "(uas_bin fresh --dir $EXP/tts2 {input.config} {input.data} &&"
-        " uas_bin espnet tts2_train --config {input.config} --output_dir $EXP/tts2 --resume true)"
-        " > {log} 2>&1"
+        " stats=$EXP/tts2_stats &&"
+        " uas_bin espnet tts2_train --config {input.config} --output_dir $EXP/tts2 --resume true"
+        " --train_shape_file $stats/train/text_shape --train_shape_file $stats/train/discrete_speech_shape"
+        " --valid_shape_file $stats/valid/text_shape --valid_shape_file $stats/valid/discrete_speech_shape"
+        ") > {log} 2>&1"
 
 
 # ESPnet's inference without a vocoder writes the ids; the token decoder is the next stage.

@@ -1,4 +1,4 @@
-"""Tokens that a TTS model wrote, gathered for the token decoder, and for the asr2 model that judges.
+"""Tokens that a TTS model wrote, gathered for the token decoder and for the judge (asr2).
 
 Utterances of several arms (systems, controls) stand in one file, so that each model is loaded once:
 an utterance's id is ``<arm>--<utt>``.
