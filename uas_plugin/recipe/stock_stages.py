@@ -9,7 +9,7 @@ ASR2 = (
     Stage(
         2,
         "statistics",
-        ("asr2_stats", "logmel_stats"),
+        ("asr2_stats",),
         ("{exp}/asr2_stats/done", "{exp}/logmel_stats/done"),
         (1,),
     ),
@@ -23,7 +23,7 @@ ASR2 = (
     Stage(
         4,
         "decoding",
-        ("asr2_decode", "asr2_decode_untrained", "logmel_decode"),
+        ("asr2_decode", "logmel_decode"),
         ("{exp}/asr2/decode/test/done", "{exp}/logmel/decode/test/done"),
         (1, 3),
     ),
@@ -38,7 +38,7 @@ TTS2 = (
     Stage(
         5,
         "decoding",
-        ("tts2_decode", "tts2_decode_untrained", "tts2_gather", "tts2_render"),
+        ("tts2_decode", "tts2_gather", "tts2_render"),
         ("{exp}/render/audio/wav.scp",),
         (2, 4),
     ),

@@ -59,12 +59,15 @@ rule asr2_export:
         " --sets train dev test --output_dir $EXP/data > {log} 2>&1"
 
 
+# Two commands in one process: importing ESPnet takes 10 to 20 s.
 rule asr2_stats:
     input:
-        config=f"{C}/asr2.yaml",
+        asr2=f"{C}/asr2.yaml",
+        logmel=f"{C}/logmel.yaml",
         data=f"{E}/data/info.json",
     output:
         touch(f"{E}/asr2_stats/done"),
+        touch(f"{E}/logmel_stats/done"),
     log:
         f"{E}/logs/asr2_stats.log",
     benchmark:
@@ -74,27 +77,10 @@ rule asr2_stats:
         mem_mb=3000,
         runtime=30,
     shell:
-        "uas_bin espnet mt_train --collect_stats true --config {input.config} --ngpu 0"
-        " --output_dir $EXP/asr2_stats > {log} 2>&1"
-
-
-rule logmel_stats:
-    input:
-        config=f"{C}/logmel.yaml",
-        data=f"{E}/data/info.json",
-    output:
-        touch(f"{E}/logmel_stats/done"),
-    log:
-        f"{E}/logs/logmel_stats.log",
-    benchmark:
-        f"{E}/benchmarks/logmel_stats.tsv"
-    threads: 1
-    resources:
-        mem_mb=3000,
-        runtime=30,
-    shell:
-        "uas_bin espnet asr_train --collect_stats true --config {input.config} --ngpu 0"
-        " --output_dir $EXP/logmel_stats > {log} 2>&1"
+        '(stats="--collect_stats true --ngpu 0";'
+        " uas_bin chain espnet mt_train $stats --config {input.asr2} --output_dir $EXP/asr2_stats"
+        " -- espnet asr_train $stats --config {input.logmel} --output_dir $EXP/logmel_stats)"
+        " > {log} 2>&1"
 
 
 rule asr2_train:
@@ -145,12 +131,14 @@ rule logmel_train:
         ") > {log} 2>&1"
 
 
+# Without a file of weights ESPnet decodes with those that the configuration's seed begins with.
 rule asr2_decode:
     input:
         config=f"{C}/decode.yaml",
         done=f"{E}/asr2/done",
     output:
         touch(f"{E}/asr2/decode/test/done"),
+        touch(f"{E}/asr2/decode_untrained/test/done"),
     log:
         f"{E}/logs/asr2_decode.log",
     benchmark:
@@ -162,34 +150,12 @@ rule asr2_decode:
     params:
         source=RUN.test_source,
     shell:
-        "uas_bin espnet mt_inference --config {input.config}"
-        " --mt_train_config $EXP/asr2/config.yaml --mt_model_file $EXP/asr2/valid.acc.ave.pth"
-        " --data_path_and_name_and_type {params.source},src_text,text"
-        " --output_dir $EXP/asr2/decode/test > {log} 2>&1"
-
-
-# Without a file of weights ESPnet decodes with those that the configuration's seed begins with.
-rule asr2_decode_untrained:
-    input:
-        config=f"{C}/decode.yaml",
-        done=f"{E}/asr2/done",
-    output:
-        touch(f"{E}/asr2/decode_untrained/test/done"),
-    log:
-        f"{E}/logs/asr2_decode_untrained.log",
-    benchmark:
-        f"{E}/benchmarks/asr2_decode_untrained.tsv"
-    threads: 1
-    resources:
-        mem_mb=3000,
-        runtime=60,
-    params:
-        source=RUN.test_source,
-    shell:
-        "uas_bin espnet mt_inference --config {input.config}"
+        '(decode="espnet mt_inference --config {input.config}'
         " --mt_train_config $EXP/asr2/config.yaml"
-        " --data_path_and_name_and_type {params.source},src_text,text"
-        " --output_dir $EXP/asr2/decode_untrained/test > {log} 2>&1"
+        ' --data_path_and_name_and_type {params.source},src_text,text";'
+        " uas_bin chain $decode --mt_model_file $EXP/asr2/valid.acc.ave.pth"
+        " --output_dir $EXP/asr2/decode/test"
+        " -- $decode --output_dir $EXP/asr2/decode_untrained/test) > {log} 2>&1"
 
 
 rule logmel_decode:

@@ -144,13 +144,15 @@ rule tts2_train:
         ") > {log} 2>&1"
 
 
-# ESPnet's inference without a vocoder writes the ids; the token decoder is the next stage.
+# ESPnet's inference without a vocoder writes the ids; without a file of weights it decodes with
+# those that the configuration's seed begins with.
 rule tts2_decode:
     input:
         config=f"{C}/decode.yaml",
         done=f"{E}/tts2/done",
     output:
         f"{E}/tts2/decode/test/feats/feats.scp",
+        f"{E}/tts2/decode_untrained/test/feats/feats.scp",
     log:
         f"{E}/logs/tts2_decode.log",
     benchmark:
@@ -162,33 +164,12 @@ rule tts2_decode:
     params:
         voices=RUN.test_voices,
     shell:
-        "uas_bin espnet tts2_inference --config {input.config}"
-        " --train_config $EXP/tts2/config.yaml --model_file $EXP/tts2/valid.loss.ave.pth"
-        " --data_path_and_name_and_type $EXP/data/test/text,text,text {params.voices}"
-        " --output_dir $EXP/tts2/decode/test > {log} 2>&1"
-
-
-rule tts2_decode_untrained:
-    input:
-        config=f"{C}/decode.yaml",
-        done=f"{E}/tts2/done",
-    output:
-        f"{E}/tts2/decode_untrained/test/feats/feats.scp",
-    log:
-        f"{E}/logs/tts2_decode_untrained.log",
-    benchmark:
-        f"{E}/benchmarks/tts2_decode_untrained.tsv"
-    threads: 1
-    resources:
-        mem_mb=3000,
-        runtime=60,
-    params:
-        voices=RUN.test_voices,
-    shell:
-        "uas_bin espnet tts2_inference --config {input.config}"
+        '(decode="espnet tts2_inference --config {input.config}'
         " --train_config $EXP/tts2/config.yaml"
-        " --data_path_and_name_and_type $EXP/data/test/text,text,text {params.voices}"
-        " --output_dir $EXP/tts2/decode_untrained/test > {log} 2>&1"
+        ' --data_path_and_name_and_type $EXP/data/test/text,text,text {params.voices}";'
+        " uas_bin chain $decode --model_file $EXP/tts2/valid.loss.ave.pth"
+        " --output_dir $EXP/tts2/decode/test"
+        " -- $decode --output_dir $EXP/tts2/decode_untrained/test) > {log} 2>&1"
 
 
 rule tts2_gather:
