@@ -44,10 +44,11 @@ class Entry:
         where, _, name = self.target.partition(":")
         entry = getattr(import_module(where), name)
         table = getattr(module, self.table)
-        if table.base_type is not None and not issubclass(entry, table.base_type):
-            raise TypeError(f"{self.module}.{self.table} takes {table.base_type}, not {entry}")
-        # In place: tasks keep references to the table.
-        table.classes[NAME] = entry
+        kind = getattr(table, "base_type", None)
+        if kind is not None and not issubclass(entry, kind):
+            raise TypeError(f"{self.module}.{self.table} takes {kind}, not {entry}")
+        # In place: tasks keep references to the table. SpeechLM's table is a plain dictionary.
+        getattr(table, "classes", table)[NAME] = entry
 
 
 _FRONTEND = "uas_plugin.espnet.token_frontend:TokenFrontend"
@@ -55,6 +56,11 @@ _WITH_FRONTENDS = ("asr", "asr_transducer", "cls", "s2t", "slu", "st")
 ENTRIES = (
     *(Entry(f"espnet2.tasks.{t}", "frontend_choices", _FRONTEND) for t in _WITH_FRONTENDS),
     Entry("espnet2.tasks.gan_codec", "codec_choices", "uas_plugin.espnet.token_codec:TokenCodec"),
+    Entry(
+        "espnet2.speechlm.dataloader.dataset",
+        "reader_types",
+        "uas_plugin.espnet.token_reader:TokenReader",
+    ),
 )
 
 

@@ -58,7 +58,7 @@ def asr2_sections(config: Mapping[str, Any], run: StockRun) -> tuple[StockRun, S
     text = (f"{data}/{{set}}/{target}", "text")
     shared = {"seed": config["seed"], "ngpu": config["ngpu"]}
     tokens = {"src_text": (f"{data}/{{set}}/{source}", "text"), "text": text}
-    audio = {"text": text, "speech": (f"{run.data}/{{set}}/wav.scp", "sound")}
+    audio = {"text": text, "speech": (f"{data}/{{set}}/wav.scp", "sound")}
     spoken = {key: paths[key] for key in ("token_type", "token_list", "bpemodel")}
     run = dataclasses.replace(
         run, test_source=f"{data}/test/{source}", test_target=f"{data}/test/{target}"

@@ -172,14 +172,11 @@ rule logmel_decode:
     resources:
         mem_mb=3000,
         runtime=60,
-    params:
-        only=RUN.test_source,
     shell:
         "uas_bin espnet asr_inference --config {input.config}"
         " --asr_train_config $EXP/logmel/config.yaml"
         " --asr_model_file $EXP/logmel/valid.acc.ave.pth"
-        " --key_file {params.only}"
-        " --data_path_and_name_and_type $DATA/test/wav.scp,speech,sound"
+        " --data_path_and_name_and_type $EXP/data/test/wav.scp,speech,sound"
         " --output_dir $EXP/logmel/decode/test > {log} 2>&1"
 
 

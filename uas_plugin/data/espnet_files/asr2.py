@@ -39,6 +39,7 @@ from uas_plugin.data.espnet_files.writing import (
     source_of,
     value_lines,
 )
+from uas_plugin.data.kaldi import audio_path
 from uas_plugin.data.text import MODEL_NAME
 from uas_plugin.data.tokens import INFO_NAME, read_token_info
 from uas_plugin.errors import UASError
@@ -60,6 +61,7 @@ class Asr2Options:
             frame, each codebook with a range of its own.
         unit_bpe: pieces of a sentencepiece model over the tokens; 0: none.
         text_tokens: units of the transcription. text_bpe: pieces, when these are "bpe".
+        audio: write ``wav.scp`` too, of the same utterances (for a model that hears them).
         src_lang: name of the token side (None: "uas<number of ids>"). tgt_lang: of the text.
         train: the set that BPE models and text token lists are made of.
     """
@@ -70,6 +72,7 @@ class Asr2Options:
     unit_bpe: int = 0
     text_tokens: TextTokens = "bpe"
     text_bpe: int = 256
+    audio: bool = False
     src_lang: str | None = None
     tgt_lang: str = "text"
     train: str = "train"
@@ -176,7 +179,8 @@ def _write_set(
         return {key: value for key, value in read_token_info(folder).items() if key != "made_from"}
     info = {"num_utts": 0, "num_tokens": 0, "num_units": 0, "no_text": 0, "no_tokens": 0}
     speakers: dict[str, list[str]] = defaultdict(list)
-    with set_files(folder, [source, target, "utt2spk"]) as files:
+    names = [source, target, "utt2spk", *(["wav.scp"] if options.audio else [])]
+    with set_files(folder, names) as files:
         for row in tokens.rows():
             info["num_tokens"] += row.units.size
             if not row.text or not row.units.size:
@@ -191,11 +195,13 @@ def _write_set(
             files[source].write(f"{row.utt} {text}\n")
             files[target].write(f"{row.utt} {row.text}\n")
             files["utt2spk"].write(f"{row.utt} {row.speaker}\n")
+            if options.audio:
+                files["wav.scp"].write(f"{row.utt} {audio_path(row.cut)}\n")
             speakers[row.speaker].append(row.utt)
     if not info["num_utts"]:
         raise UASError(f"{tokens.folder}: no utterance has both tokens and a transcription")
-    names = sorted(speakers, key=str.encode)
-    write_text(folder / "spk2utt", "".join(f"{n} {' '.join(speakers[n])}\n" for n in names))
+    rows = (f"{name} {' '.join(speakers[name])}\n" for name in sorted(speakers, key=str.encode))
+    write_text(folder / "spk2utt", "".join(rows))
     write_text(folder / "feats_type", "raw\n")
     return finish(folder, info, made_from)
 

@@ -50,6 +50,7 @@ def get_parser(kind: str) -> Parser:
         add("--symbols", choices=("char", "word"), help="a token as a character or a word (char)")
         add("--repeats", choices=("keep", "remove"), help="adjacent equal tokens (keep)")
         add("--unit_bpe", type=int, help="pieces of a BPE over tokens (0: none)")
+        add("--audio", choices=("true", "false"), help="write wav.scp too (false)")
         add("--src_lang", help="name of the token side (uas<ids>)")
         add("--tgt_lang", help="name of the text side (text)")
     else:
@@ -94,6 +95,8 @@ def _export(
 ) -> dict[str, Any]:
     config = args.pop("config")
     given = {key: value for key, value in args.items() if value is not None}
+    if "audio" in given:
+        given["audio"] = given["audio"] == "true"
     if "durations" in given:
         given["durations"] = _pairs(given["durations"])
     values = {**(load_section(config) if config else {}), **given}
