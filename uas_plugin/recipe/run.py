@@ -20,7 +20,8 @@ from uas_plugin.recipe.options import Options, absolute, help_text, parse
 from uas_plugin.recipe.pipelines import PIPELINES, pipeline_of
 from uas_plugin.recipe.prepare import prepare, quoted, written
 from uas_plugin.recipe.site import PREFIX
-from uas_plugin.recipe.stages import Stage, check_needs, select, stages_of
+from uas_plugin.recipe.stages import Stage, by_rule, check_needs, select, stages_of
+from uas_plugin.recipe.stock_run import StockRun
 
 DEFAULT_CORES = 2
 VARIANTS = (
@@ -51,14 +52,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     chosen = stages_of(run, chosen)
     dry = options.flag("dry_run")
     with only_run(ROOT / run.exp), written(run, texts, keep=not dry):
-        check_needs(run, chosen, stages)
+        check_needs(run, chosen, stages_of(run, stages))
         clear_stale(ROOT, [run.data, run.dump, run.exp])
         command = snakemake_command(run, chosen, options)
         if dry:
             environment = {**os.environ, **_site_environment(options)}
             words = [*command, "--dry-run"]
             raise SystemExit(subprocess.run(words, cwd=ROOT, env=environment).returncode)
-        _execute(run, command, options, start)
+        execute(run, command, options, start)
 
 
 def _prepare(recipe_dir: Path, options: Options) -> tuple[Run, dict[Path, str]]:
@@ -144,15 +145,26 @@ def _site_environment(options: Options) -> dict[str, str]:
     return {f"{PREFIX}{key}".upper(): str(value) for key, value in chosen.items()}
 
 
-def _execute(run: Run, command: list[str], options: Options, start: float) -> None:
-    """Run Snakemake under the monitor; exit with its status."""
+def execute(
+    run: Run | StockRun,
+    command: list[str],
+    options: Options,
+    start: float,
+    table: Sequence[Stage] | None = None,
+) -> None:
+    """Run Snakemake under the monitor, which names rules by their stages in ``table``.
+
+    Raises:
+        UASError: a rule failed.
+    """
+    stages = None if table is None else by_rule(table)
     log_path = ROOT / run.exp / "logs" / "snakemake.log"
     log_path.parent.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, **_site_environment(options), "PYTHONUNBUFFERED": "1"}
     if options.flag("force"):
         environment["UAS_FRESH"] = "true"
     with open(log_path, "a", encoding="utf-8") as log:
-        monitor = Monitor(ROOT, log)
+        monitor = Monitor(ROOT, log, stages=stages)
         process = subprocess.Popen(
             command,
             cwd=ROOT,
@@ -182,7 +194,7 @@ def _execute(run: Run, command: list[str], options: Options, start: float) -> No
     )
 
 
-def _where(run: Run) -> str:
+def _where(run: Run | StockRun) -> str:
     report = ROOT / run.exp / "report" / "report.html"
     return f"Report: {report}  Table: {ROOT / run.results}" if report.exists() else ""
 
