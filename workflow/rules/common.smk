@@ -46,6 +46,7 @@ wildcard_constraints:
     tok="tokenizer|tokenizer_untrained",
     shard=r"\d{4}",
     ablation="|".join(RUN.ablations) or "none",
+    spoken="|".join(RUN.spoken),
     arm="|".join(RUN.lm_study) or "none",
     seed=r"\d+",
 

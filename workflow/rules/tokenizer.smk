@@ -111,7 +111,7 @@ rule tokenizer_export:
 rule tokenizer_decode:
     input:
         tokens=f"{P}/tokenizer/test/token",
-        tts=f"{E}/audiollm/decode/test/tts.none.jsonl",
+        spoken=[f"{E}/audiollm/decode/test/{task}.none.jsonl" for task in RUN.spoken],
         recon=f"{E}/codec/decode/test/wav.scp",
         model=f"{E}/tokenizer/done",
     output:
@@ -120,6 +120,11 @@ rule tokenizer_decode:
         f"{E}/logs/tokenizer_decode.log",
     benchmark:
         f"{E}/benchmarks/tokenizer_decode.tsv"
+    params:
+        spoken=" ".join(
+            f"-- $read $out/{to}.jsonl --tokens $EXP/audiollm/decode/test/{source}.jsonl"
+            for to, source in RUN.read_back.items()
+        ),
     threads: 1
     resources:
         mem_mb=3000,
@@ -129,5 +134,5 @@ rule tokenizer_decode:
         ' read="tokenizer_decode --model $EXP/tokenizer --output";'
         " uas_bin chain $read $out/test.jsonl --tokens {input.tokens}"
         " -- $read $out/test_shuffled.jsonl --tokens {input.tokens} --control shuffled"
-        " -- $read $out/tts.jsonl --tokens {input.tts}"
+        " {params.spoken}"
         " -- $read $out/recon.jsonl --wav_scp {input.recon}) > {log} 2>&1"
