@@ -182,10 +182,10 @@ def _decode(
 def _generation(task: str, asked: Sequence[Request], options: DecodeOptions) -> dict[str, Any]:
     """Generation options of a task: how answers are drawn, and what holds them to its form."""
     if task == "speech_chat":  # nothing but its form tells text from speech
-        lengths = [part.get("max_new_tokens") for part in (options.text, options.audio)]
-        limit = {} if None in lengths else {"max_new_tokens": sum(lengths)}
+        limits = [part.get("max_new_tokens", 0) for part in (options.text, options.audio)]
+        both = {"max_new_tokens": sum(limits)} if all(limits) else {}
         form = {"constraint": "interleaved", "slots": options.speech_chat.slots}
-        return {**options.audio, **limit, **form}
+        return {**options.audio, **both, **form}
     common = {"modality": "audio", **options.audio} if task == "tts" else options.text
     if not options.constrain:
         return common

@@ -120,15 +120,15 @@ rule tokenizer_decode:
         f"{E}/logs/tokenizer_decode.log",
     benchmark:
         f"{E}/benchmarks/tokenizer_decode.tsv"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=30,
     params:
         spoken=" ".join(
             f"-- $read $out/{to}.jsonl --tokens $EXP/audiollm/decode/test/{source}.jsonl"
             for to, source in RUN.read_back.items()
         ),
-    threads: 1
-    resources:
-        mem_mb=3000,
-        runtime=30,
     shell:
         "(out=$EXP/tokenizer/decode;"
         ' read="tokenizer_decode --model $EXP/tokenizer --output";'
