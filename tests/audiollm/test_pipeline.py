@@ -155,6 +155,31 @@ def test_constrained_answers_are_in_their_form(made, trained, tmp_path):
     assert all(row["response"] == "" for row in rows(tmp_path, "tts.none"))
 
 
+def test_spoken_questions_are_answered_in_text_and_speech(made, trained, tmp_path):
+    section = {
+        "tasks": ["speech_chat", "tts"],
+        "controls": ["none", "no_audio"],
+        "speech_chat": {"kinds": ["speech"], "slots": [4, 3]},
+        "text": {"max_new_tokens": 20},
+        "audio": {"do_sample": True, "top_k": 5, "max_new_tokens": 30},
+        "max_items": 5,
+    }
+    options = from_section(DecodeOptions, section, "decode")
+    files = decode_dump(trained.llm, made.dump, "test", tmp_path, options)
+    names = {path.stem for path in files}
+    assert names == {"speech_chat.none", "speech_chat.no_audio", "tts.none"}
+    spoken = {row["id"]: row["item"]["text"] for row in rows(tmp_path, "tts.none")}
+    for control in ("none", "no_audio"):
+        answers = rows(tmp_path, f"speech_chat.{control}")
+        assert len(answers) == 5 and {row["control"] for row in answers} == {control}
+        for row in answers:
+            assert "4 pieces of text, then 3 audio tokens" in row["prompt"]
+            assert row["item"]["text"] == spoken[row["id"]], "a clip is said again"
+            assert all(0 <= code < 64 for code in row["tokens"])
+        # Untaught, it still keeps to the form, in which a slot of text has audio behind it.
+        assert any(row["tokens"] for row in answers) and any(row["response"] for row in answers)
+
+
 def test_derangement_moves_everyone():
     ids = [f"c{n}" for n in range(9)]
     other = derangement(ids, 0)

@@ -21,9 +21,9 @@ from uas_plugin.qa.wording import LETTERS, question_text
 Message = Mapping[str, Any]
 # An audio token written out; as text it would be read letter by letter.
 _AUDIO_MARK = re.compile(r"<\|audio_\d+\|>")
-SCORED_TASKS = ("uas", "asr", "qa", "tts")
 # What a model can be trained on; their numbers stand in the data, so new ones come last.
-TASKS = (*SCORED_TASKS, "speech_chat")
+TASKS = ("uas", "asr", "qa", "tts", "speech_chat")
+SPOKEN_TASKS = ("tts", "speech_chat")  # their answers hold audio
 ROLES = ("system", "user", "assistant")
 # Pieces of the chat form that the text tokenizer must hold as single pieces.
 CHAT_SYMBOLS = tuple(f"{role}\n" for role in ROLES) + ("\n",)

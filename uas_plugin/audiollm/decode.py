@@ -16,14 +16,18 @@ from uas_plugin.atomic import write_jsonl
 from uas_plugin.audiollm.api import Answer, AudioLLMGenerator
 from uas_plugin.audiollm.build import tts_attributes
 from uas_plugin.audiollm.chat import (
+    SPOKEN_TASKS,
     asr_messages,
     prompt_text,
     qa_messages,
+    speech_chat_messages,
     tts_messages,
     uas_messages,
 )
 from uas_plugin.audiollm.guides import TASK_CONSTRAINTS
+from uas_plugin.audiollm.interleave import SLOTS
 from uas_plugin.audiollm.options import DecodeOptions
+from uas_plugin.audiollm.replies import Reply, find_replies
 from uas_plugin.data.targets import asr_target
 from uas_plugin.data.tokens import load_token_cuts, read_token_info, read_token_text
 from uas_plugin.errors import UASError
@@ -33,12 +37,18 @@ from uas_plugin.qa.labels import cut_items, seeded
 
 @dataclass(frozen=True)
 class Request:
-    """One thing to ask: cut ``id``, the question ``item`` (qa), ``text`` and ``wanted`` (tts)."""
+    """One thing to ask.
+
+    Args:
+        id: of the cut. item: the question (qa). text: what is to be spoken (tts) or replied
+        (speech chat). wanted: attributes of the voice (tts). slots: of a reply (speech chat).
+    """
 
     id: str
     item: Mapping[str, Any] | None = None
     text: str = ""
     wanted: Mapping[str, str] | None = None
+    slots: tuple[int, int] = SLOTS
 
     def messages(self, task: str, audio: Any | None) -> list[dict[str, Any]]:
         """The chat of this request with ``audio`` (see ``uas_messages``; None = left out)."""
@@ -49,17 +59,24 @@ class Request:
         if task == "qa":
             assert self.item is not None
             return qa_messages(audio, self.item["question"], self.item["choices"])
+        if task == "speech_chat":
+            return speech_chat_messages(audio, slots=self.slots)
         return tts_messages(self.text, attributes=self.wanted)
 
 
 def make_requests(
-    cuts: Sequence[Any], labels: Mapping[str, Sequence[str]], options: DecodeOptions
+    cuts: Sequence[Any],
+    labels: Mapping[str, Sequence[str]],
+    options: DecodeOptions,
+    replies: Mapping[str, Reply] | None = None,
 ) -> dict[str, list[Request]]:
     """What to ask of each task, in the order of the cuts.
 
     Args:
         labels: the classes of each field in training; wrong options are drawn from them.
+        replies: what the true replies to spoken questions are; without any the task is left out.
     """
+    replies = replies or {}
     requests: dict[str, list[Request]] = {task: [] for task in options.tasks}
     classes = {name: labels.get(name, ()) for name in options.qa.fields}
     for cut in cuts:
@@ -76,6 +93,11 @@ def make_requests(
         wanted = tts_attributes(cut, options.tts) if "tts" in requests else None
         if wanted is not None:
             requests["tts"].append(Request(cut.id, text=said, wanted=wanted))
+        if "speech_chat" in requests and cut.id in replies:
+            slots = options.speech_chat.slots
+            requests["speech_chat"].append(Request(cut.id, text=replies[cut.id].text, slots=slots))
+    if not replies:
+        requests.pop("speech_chat", None)
     return {task: rows[: options.max_items] for task, rows in requests.items()}
 
 
@@ -99,7 +121,8 @@ def decode_set(
 ) -> list[Path]:
     """Write ``<task>.<control>.jsonl`` for every task and control; finished files are kept.
 
-    Speech generation has no audio to leave out or to exchange: it has no controls.
+    Speech generation has no audio to leave out or to exchange: it has no controls. Speech chat is
+    asked of sets with replies only (see ``SpeechChatOptions``).
 
     Returns:
         The files.
@@ -107,7 +130,8 @@ def decode_set(
     missing = [cut.id for cut in cuts if cut.id not in tokens]
     if missing:
         raise UASError(f"{len(missing)} cuts have no tokens, the first is {missing[0]}")
-    requests = make_requests(cuts, llm.vocabulary.labels, options)
+    replies = find_replies(cuts, tokens, llm.text, options.speech_chat)
+    requests = make_requests(cuts, llm.vocabulary.labels, options, replies)
     # An audio encoder hears the recordings themselves.
     heard = tokens if llm.audio is None else {cut.id: {"audio": cut} for cut in cuts}
     other = derangement(sorted(heard), options.seed)
@@ -142,8 +166,7 @@ def _decode(
         batch_size=options.batch_size,
         seeds=[item_seed(options.seed, task, request.id) for request in asked],
         track=partial(progress, desc=f"{task}.{control}"),
-        **({"modality": "audio", **options.audio} if task == "tts" else options.text),
-        **_constraint(task, asked, options),
+        **_generation(task, asked, options),
     )
     rows = [
         _row(task, control, request, chat, answer)
@@ -156,12 +179,18 @@ def _decode(
     return rows
 
 
-def _constraint(task: str, asked: Sequence[Request], options: DecodeOptions) -> dict[str, Any]:
-    """Generation options that hold answers to the task's form, if that is wanted."""
+def _generation(task: str, asked: Sequence[Request], options: DecodeOptions) -> dict[str, Any]:
+    """Generation options of a task: how answers are drawn, and what holds them to its form."""
+    if task == "speech_chat":  # nothing but its form tells text from speech
+        limits = [part.get("max_new_tokens", 0) for part in (options.text, options.audio)]
+        both = {"max_new_tokens": sum(limits)} if all(limits) else {}
+        form = {"constraint": "interleaved", "slots": options.speech_chat.slots}
+        return {**options.audio, **both, **form}
+    common = {"modality": "audio", **options.audio} if task == "tts" else options.text
     if not options.constrain:
-        return {}
+        return common
     choices = [(request.item or {})["choices"] for request in asked] if task == "qa" else None
-    return {"constraint": TASK_CONSTRAINTS[task], "choices": choices}
+    return {**common, "constraint": TASK_CONSTRAINTS[task], "choices": choices}
 
 
 def _row(task: str, control: str, request: Request, chat: Any, answer: Answer) -> dict[str, Any]:
@@ -174,7 +203,7 @@ def _row(task: str, control: str, request: Request, chat: Any, answer: Answer) -
     }
     if task == "qa":
         row["item"] = dict(request.item or {})
-    if task == "tts":
+    if task in SPOKEN_TASKS:
         row["tokens"] = answer.audio_tokens.tolist()
         row["item"] = {"text": request.text, "attributes": dict(request.wanted or {})}
     return row

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar, get_type_hints
 
-from uas_plugin.audiollm.chat import SCORED_TASKS
+from uas_plugin.audiollm.chat import TASKS
 from uas_plugin.audiollm.interleave import SLOTS, check_slots
 from uas_plugin.errors import UASError, suggest
 from uas_plugin.qa.labels import QUESTIONS
@@ -92,6 +92,11 @@ class SpeechChatOptions:
     def __post_init__(self) -> None:
         check_slots(self.slots)
 
+    @property
+    def wanted(self) -> bool:
+        """Whether there is anything to answer."""
+        return bool(self.replies or self.kinds)
+
 
 @dataclass(frozen=True, kw_only=True)
 class LMDataOptions:
@@ -137,7 +142,7 @@ class DecodeOptions:
     """
 
     seed: int = 0
-    tasks: tuple[str, ...] = SCORED_TASKS
+    tasks: tuple[str, ...] = TASKS
     controls: tuple[str, ...] = CONTROLS
     batch_size: int = 32
     max_items: int | None = None
@@ -147,7 +152,8 @@ class DecodeOptions:
     audio: dict[str, Any] = field(default_factory=dict)
     qa: QAOptions = field(default_factory=QAOptions)
     tts: TTSOptions = field(default_factory=TTSOptions)
+    speech_chat: SpeechChatOptions = field(default_factory=SpeechChatOptions)
 
     def __post_init__(self) -> None:
-        _check(self.tasks, SCORED_TASKS, "task")
+        _check(self.tasks, TASKS, "task")
         _check(self.controls, CONTROLS, "control")

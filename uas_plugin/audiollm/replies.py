@@ -53,7 +53,7 @@ def find_replies(
     Raises:
         UASError: the file of pairs is missing or damaged, or names an answer that the set lacks.
     """
-    if options.replies is None and not options.kinds:
+    if not options.wanted:
         return {}
     spoken = {
         cut.id: _Spoken(said, cut.supervisions[0].speaker, custom_of(cut).get("kind"))

@@ -92,6 +92,12 @@ def trains_vocoder(config: Mapping[str, Any]) -> bool:
     return "train" in config["vocoder"]
 
 
+def learns_speech_chat(config: Mapping[str, Any]) -> bool:
+    """Whether the run's AudioLLM learns to answer speech with speech, and is asked to."""
+    options = config["lm"]["data"]["speech_chat"]
+    return bool(options.get("replies") or options.get("kinds"))
+
+
 def _vocoder_section(config: Mapping[str, Any], vocoder: Mapping[str, Any]) -> dict[str, Any]:
     """A training, or the settings of a vocoder without one as `build_vocoder` reads them."""
     if trains_vocoder(config):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from uas_plugin.evaluation.figures import BASELINES
 from uas_plugin.evaluation.pretrained import is_pretrained
+from uas_plugin.evaluation.speech_tables import chat_table, reconstruction_table, tts_table
 from uas_plugin.evaluation.tables import (
     DASH,
     Cell,
@@ -240,71 +241,6 @@ def _probe(scores: Scores) -> Table | None:
     )
 
 
-def _reconstruction(scores: Scores) -> Table | None:
-    figures = figure_map(scores)
-    named = {
-        "waveform": "… mel of the waveform it gives",
-        "code_mean": "Mean mel of each code",
-        "mean": "Mean mel",
-        "untrained": "Untrained decoder",
-        "original": "Original tokens",
-        "shuffled": "Another clip's tokens",
-    }
-    mel = figures.get("codec.mel_l1", {"baselines": {}})["baselines"]
-    rows = [Row("Token decoder", "codec")]
-    rows += [
-        Row(named.get(name, name.replace("_", " ")), "codec", name)
-        for name in (*mel, *(key for key in ("original", "shuffled") if key not in mel))
-    ]
-    rows.append(Row("majority class", "codec", "majority"))
-    read_back = (
-        " WER and gender: the audio is tokenized again and read by the tokenizer's own decoder; "
-        "original tokens are the ceiling of that reader, another clip's tokens its floor."
-    )
-    columns = [
-        Column("Mel L1", "mel_l1"),
-        Column("Mel L2", "mel_l2"),
-        Column("WER en", "wer_en"),
-        Column("CER zh", "cer_zh"),
-        Column("Gender kept", "gender"),
-    ]
-    return model_table(
-        scores,
-        "reconstruction",
-        "Reconstruction",
-        rows,
-        columns,
-        f"Mel: distances of standardised log-mels.{'' if is_pretrained(scores) else read_back}",
-    )
-
-
-def _tts(scores: Scores) -> Table | None:
-    read_back = ", read back by the tokenizer's own decoder"
-    rows = (
-        Row("AudioLLM", "tts"),
-        Row("Real clips' tokens", "tts", "original"),
-        Row("Another clip's tokens", "tts", "shuffled"),
-        Row("majority class", "tts", "majority"),
-        Row("chance", "tts", "chance"),
-    )
-    columns = [
-        Column("WER en", "wer_en"),
-        Column("CER zh", "cer_zh"),
-        Column("Asked gender", "gender"),
-        Column("Repeated tokens", "repeat_rate"),
-        Column("Repeated n-grams", "ngram_rate"),
-        Column("Longest run", "longest_run"),
-        Column("Length ratio", "length_ratio"),
-    ]
-    return model_table(
-        scores,
-        "tts",
-        f"Text to speech{'' if is_pretrained(scores) else read_back}",
-        rows,
-        columns,
-    )
-
-
 def target_table(scores: Scores) -> Table | None:
     """Every figure that has a target, with its mark and strongest baseline."""
     body = []
@@ -344,6 +280,8 @@ _SYSTEMS = {
     "tokens": "tokens",
     "codec": "reconstruction",
     "tts": "TTS",
+    "chat_text": "speech chat",
+    "chat_speech": "speech chat",
 }
 
 
@@ -351,7 +289,7 @@ def run_tables(scores: Scores) -> list[Table]:
     """All tables of a run (or ablation) that have something in them, in reading order."""
     builders = (
         target_table, _fields, _paper_convention, _recognition, _mixtures, _questions, _clusters,
-        _codebook, _probe, _reconstruction, _tts,
+        _codebook, _probe, reconstruction_table, tts_table, chat_table,
     )  # fmt: skip
     return [table for build in builders if (table := build(scores)) is not None]
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from uas_plugin.errors import UASError
 from uas_plugin.evaluation import speech_figures, token_figures, understanding
+from uas_plugin.evaluation.chat_figures import chat_figures
 from uas_plugin.evaluation.config import ScoreConfig
 from uas_plugin.evaluation.figures import Figure, passed
 from uas_plugin.evaluation.questions import question_figures
@@ -179,6 +180,7 @@ def score_run(run: RunFolder, config: ScoreConfig) -> dict[str, Any]:
         *token_only_figures(run, config),
         *speech_figures.reconstruction_figures(run, config),
         *speech_figures.tts_figures(run, config),
+        *chat_figures(run, config),
     ]
     return _document(run, config, figures, kind="run", name=run.corpus, conf=run.exp / "conf")
 

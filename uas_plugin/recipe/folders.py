@@ -40,6 +40,7 @@ class Run:
         lm_study: arms of the study of AudioLLMs. study_seeds: each is trained once a seed.
         pretrained: whether the tokenizer (of ``uniaudio2``: the encoder) is loaded, not trained.
         trained_vocoder: whether the vocoder is one that is trained.
+        spoken: tasks of decoding whose answers hold audio.
         annotate: sets whose labels come from a language model.
         pipeline: which stages and rules the recipe has (`uas_plugin.recipe.pipelines`).
         seeds: of trainings that are repeated, in pipelines that repeat some.
@@ -62,6 +63,7 @@ class Run:
     study_seeds: tuple[int, ...] = ()
     pretrained: bool = False
     trained_vocoder: bool = False
+    spoken: tuple[str, ...] = ("tts",)
     annotate: tuple[str, ...] = ()
     pipeline: str = "uas"
     seeds: tuple[int, ...] = ()
@@ -70,6 +72,17 @@ class Run:
     def conf(self) -> Path:
         """Folder of the section files."""
         return Path(self.exp) / "conf"
+
+    @property
+    def read_back(self) -> dict[str, str]:
+        """Spoken answers that the tokenizer's decoder reads: name of the reading -> of the answers.
+
+        Of speech chat also the answers to other clips' questions, the floor of its figures.
+        """
+        names = {task: f"{task}.none" for task in self.spoken}
+        if "speech_chat" in self.spoken:
+            names["speech_chat_shuffled"] = "speech_chat.shuffled"
+        return names
 
     def fill(self, template: str) -> str:
         """Replace ``{data}``, ``{dump}``, ``{exp}`` and ``{seed}`` (the first) in a path."""

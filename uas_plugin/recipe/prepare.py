@@ -13,6 +13,7 @@ from uas_plugin.config.compose import choices, compose
 from uas_plugin.config.sections import (
     TOKENIZER_SECTIONS,
     build_sections,
+    learns_speech_chat,
     to_yaml,
     trains_vocoder,
 )
@@ -103,6 +104,7 @@ def prepare(
         study_seeds=tuple(study["seeds"]) if study["arms"] else (),
         pretrained=bool(pretrained),
         trained_vocoder=trains_vocoder(config),
+        spoken=("tts", "speech_chat") if learns_speech_chat(config) else ("tts",),
         annotate=tuple(config["annotate"]["sets"]),
     )
     return run, texts

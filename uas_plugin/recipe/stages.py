@@ -64,7 +64,7 @@ STAGES = (
     Stage(
         8,
         "decoding",
-        ("audiollm_decode", "codec_decode", "codec_decode_tts", "tokenizer_decode"),
+        ("audiollm_decode", "codec_decode", "codec_decode_spoken", "tokenizer_decode"),
         (
             "{exp}/audiollm/decode/test/done",
             "{exp}/codec/decode/test/metrics.jsonl",
@@ -95,7 +95,7 @@ _PRETRAINED = {
     8: Stage(
         8,
         "decoding",
-        ("audiollm_decode", "codec_decode", "codec_decode_tts"),
+        ("audiollm_decode", "codec_decode", "codec_decode_spoken"),
         ("{exp}/audiollm/decode/test/done", "{exp}/codec/decode/test/metrics.jsonl"),
         (1, 4, 5, 7),
     ),

@@ -99,24 +99,25 @@ rule codec_decode:
         " --output_dir $EXP/codec/decode/test) > {log} 2>&1"
 
 
-rule codec_decode_tts:
+# What the AudioLLM speaks.
+rule codec_decode_spoken:
     input:
         config=f"{C}/codec_decode.yaml",
         codec=f"{E}/codec/export/model.safetensors",
         vocoder=VOCODER,
-        tokens=f"{E}/audiollm/decode/test/tts.none.jsonl",
+        tokens=f"{E}/audiollm/decode/test/{{spoken}}.none.jsonl",
     output:
-        f"{E}/codec/decode/tts/wav.scp",
+        f"{E}/codec/decode/{{spoken}}/wav.scp",
     log:
-        f"{E}/logs/codec_decode_tts.log",
+        f"{E}/logs/codec_decode_spoken_{{spoken}}.log",
     benchmark:
-        f"{E}/benchmarks/codec_decode_tts.tsv"
+        f"{E}/benchmarks/codec_decode_spoken_{{spoken}}.tsv"
     threads: 1
     resources:
         **gpus(1),
         mem_mb=3000,
         runtime=30,
     shell:
-        "(uas_bin fresh --dir $EXP/codec/decode/tts {input} &&"
+        "(out=$EXP/codec/decode/{wildcards.spoken}; uas_bin fresh --dir $out {input} &&"
         " uas_bin codec_decode --device $DEVICE --config {input.config} --codec $EXP/codec/export"
-        " --tokens {input.tokens} --output_dir $EXP/codec/decode/tts) > {log} 2>&1"
+        " --tokens {input.tokens} --output_dir $out) > {log} 2>&1"

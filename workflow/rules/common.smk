@@ -54,6 +54,7 @@ wildcard_constraints:
     tok="tokenizer|tokenizer_untrained",
     shard=r"\d{4}",
     ablation="|".join(RUN.ablations) or "none",
+    spoken="|".join(RUN.spoken),
     arm="|".join(RUN.lm_study) or "none",
     branch="stage4|longer",
     seed=r"\d+",

@@ -27,7 +27,7 @@ rule stage8:
     input:
         f"{E}/audiollm/decode/test/done",
         f"{E}/codec/decode/test/metrics.jsonl",
-        f"{E}/codec/decode/tts/wav.scp",
+        [f"{E}/codec/decode/{task}/wav.scp" for task in RUN.spoken],
         READ,
 
 
@@ -107,7 +107,7 @@ rule audiollm_decode:
         tokens=dumps("tokenizer", ["test"]),
     output:
         touch(f"{E}/audiollm/decode/test/done"),
-        f"{E}/audiollm/decode/test/tts.none.jsonl",
+        [f"{E}/audiollm/decode/test/{task}.none.jsonl" for task in RUN.spoken],
     log:
         f"{E}/logs/audiollm_decode.log",
     benchmark:

@@ -17,7 +17,7 @@ rule report:
         scores=f"{E}/score/scores.json",
         schema=f"{E}/score/schema.json",
         questions=f"{E}/score/questions/info.json",
-        audio=f"{E}/codec/decode/tts/wav.scp",
+        audio=[f"{E}/codec/decode/{task}/wav.scp" for task in RUN.spoken],
     output:
         report(
             f"{E}/report/report.html", category="Report", labels={"corpus": RUN.corpus}

@@ -120,7 +120,7 @@ rule tokenizer_export:
 rule tokenizer_decode:
     input:
         tokens=f"{P}/tokenizer/test/token",
-        tts=f"{E}/audiollm/decode/test/tts.none.jsonl",
+        spoken=[f"{E}/audiollm/decode/test/{task}.none.jsonl" for task in RUN.spoken],
         recon=f"{E}/codec/decode/test/wav.scp",
         model=f"{E}/tokenizer/done",
     output:
@@ -133,10 +133,15 @@ rule tokenizer_decode:
     resources:
         mem_mb=3000,
         runtime=30,
+    params:
+        spoken=" ".join(
+            f"-- $read $out/{to}.jsonl --tokens $EXP/audiollm/decode/test/{source}.jsonl"
+            for to, source in RUN.read_back.items()
+        ),
     shell:
         "(out=$EXP/tokenizer/decode;"
         ' read="tokenizer_decode --model $EXP/tokenizer --output";'
         " uas_bin chain $read $out/test.jsonl --tokens {input.tokens}"
         " -- $read $out/test_shuffled.jsonl --tokens {input.tokens} --control shuffled"
-        " -- $read $out/tts.jsonl --tokens {input.tts}"
+        " {params.spoken}"
         " -- $read $out/recon.jsonl --wav_scp {input.recon}) > {log} 2>&1"
