@@ -137,7 +137,7 @@ def test_gpus_go_to_the_rules_that_use_them(tmp_path):
         assert ("--device $DEVICE" in command) == (asking.get(rule) == 1)
     assert asking == {
         **{rule: 4 for rule in TRAININGS if rule != "vocoder_train"},
-        "dump_shard": 1, "codec_decode": 1, "codec_decode_tts": 1, "audiollm_decode": 1,
+        "dump_shard": 1, "codec_decode": 1, "codec_decode_spoken": 1, "audiollm_decode": 1,
     }  # fmt: skip
     assert "training --nodes 1 --gpus_per_node 4 audiollm_train --config" in text
 

@@ -43,8 +43,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parse(words, groups(recipe_dir))
     stages = PIPELINES[pipeline_of(recipe_dir)]
     if options.flag("help"):
-        table = {group: choices(recipe_dir, group) for group in groups(recipe_dir)}
-        print(help_text("./run.sh", table, table=stages), end="")
+        named = {group: choices(recipe_dir, group) for group in groups(recipe_dir)}
+        print(help_text("./run.sh", named, table=stages), end="")
         return
     last = options.number("stop_stage", len(stages))
     chosen = select(options.number("stage", 1), last, stages)
