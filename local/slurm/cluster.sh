@@ -142,6 +142,8 @@ AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=localhost
 AccountingStoragePort=${ports[1]}
 AccountingStorageUser=$user
+# Where slurmdbd is asked, this names the socket of munge; AuthInfo does not count.
+AccountingStoragePass=$dir/munge.socket
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=5
 CONF
