@@ -45,7 +45,7 @@ def test_the_whole_recipe_is_what_it_is_on_one_machine(clone, smoke, tmp_path):
     assert "Using profile slurm" in output
     assert same_files(run, smoke.base, *MADE) > 15
     scores = [json.loads((b / "exp/mini/score/scores.json").read_text()) for b in (run, smoke.base)]
-    assert scores[0]["metrics"] == scores[1]["metrics"]
+    assert scores[0]["figures"] == scores[1]["figures"]
     # Token dumps went as one array; steps that are shorter than a job's start were no jobs.
     tasks = re.findall(r"Submitted array job with Snakemake IDs ([\d,]+)", output)
     assert max(len(ids.split(",")) for ids in tasks) >= 3
