@@ -31,7 +31,6 @@ example:
 HELP
 }
 
-# shellcheck disable=SC2034 # read by the parts below
 user=$(id -un)
 dir=${UAS_SLURM_DIR:-/tmp/uas-slurm-$user}
 nodes=3 cpus=8 gpus=2 accounting=false
@@ -142,6 +141,8 @@ AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=localhost
 AccountingStoragePort=${ports[1]}
 AccountingStorageUser=$user
+# Where slurmdbd is asked, this names the socket of munge; AuthInfo does not count.
+AccountingStoragePass=$dir/munge.socket
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=5
 CONF
@@ -249,7 +250,7 @@ start_node() {
 
 # descendants PID...: these processes and all that they started
 descendants() {
-  local pid
+  local pid children
   for pid in "$@"; do
     echo "$pid"
     mapfile -t children < <(pgrep -P "$pid" || true)
@@ -304,12 +305,9 @@ down() {
   [ -e "$dir/slurm.conf" ] || return 0
   # shellcheck disable=SC1091
   . "$dir/env.sh"
-  scancel --full --signal=KILL --user="$user" 2>/dev/null || true
-  scancel --user="$user" 2>/dev/null || true
-  local file
-  for file in "$dir"/node*/slurmd.pid "$dir"/{slurmctld,slurmdbd,mariadbd,munged}.pid; do
-    end_pid "$file"
-  done
+  local path
+  for path in "$dir"/node*/; do kill_node "$(basename "$path")"; done
+  for path in "$dir"/{slurmctld,slurmdbd,mariadbd,munged}.pid; do end_pid "$path"; done
   rm -rf "$dir"
 }
 

@@ -81,6 +81,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         [str(SCRIPT), "up", "--dir", str(made.folder)], capture_output=True, text=True
     )
     if started.returncode:
+        made.call("down")
         pytest.skip(f"no Slurm here: {started.stderr.strip().splitlines()[-1]}")
     programs = Path(sys.executable).parent
     made.environ = {

@@ -74,7 +74,7 @@ def dumps(tok, sets=None):
 
 
 def gpus(count):
-    """Resources of a rule that computes on up to so many GPUs: none in a run on CPUs."""
+    """Resources of jobs that compute on up to so many GPUs. A run on CPUs asks for none."""
     return SITE.gpus(min(count, RUN.gpus))
 
 

@@ -1,0 +1,74 @@
+"""A dry run of every recipe with every option of every configuration group."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from uas_plugin.config.compose import choices, groups
+
+ROOT = Path(__file__).parents[2]
+RECIPES = sorted(path.parent for path in ROOT.glob("egs/*/*/run.sh"))
+NOT_ALONE = ("annotate", "corpus_size")
+"""Groups whose options need more than their name: test_snakemake.py has annotation."""
+
+PROGRAM = """
+import contextlib, io, json, sys
+from snakemake.cli import main
+
+results = {}
+for name, words in json.load(sys.stdin).items():
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        try:
+            main(words)
+        except SystemExit as end:
+            results[name] = [end.code or 0, output.getvalue()[-2000:]]
+json.dump(results, sys.stdout)
+"""
+
+
+def variants(recipe: Path) -> list[str]:
+    """Overrides: each option of each group beside the defaults of the others."""
+    found = []
+    for group in groups(recipe):
+        for option in choices(recipe, group):
+            if group in NOT_ALONE or (group, option) == ("tokenizer", "pretrained_folder"):
+                continue
+            if option.startswith(("ablation/", "study/")):
+                key = "ablations" if group == "tokenizer" else "lm_study.arms"
+                found.append(f"{key}=[{option}]")
+            else:
+                found.append(f"{group}={option}")
+    return found
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.parent.name + "-" + path.name)
+def test_every_option_is_planned(recipe, tmp_path):
+    calls = {}
+    for number, override in enumerate(variants(recipe)):
+        folders = [f"{n}dir={tmp_path / str(number) / n}" for n in ("exp", "data", "dump")]
+        setting = f"recipe={recipe.relative_to(ROOT)}"
+        key, _, value = override.partition("=")
+        if key in ("corpus", "size"):
+            chosen = [override]
+        else:
+            chosen = [f"overrides={override}"]
+        if (key, value) in (("corpus", "realmini"), ("corpus", "folder")):
+            chosen.append(f"corpus_dir={tmp_path}")
+        calls[override] = ["-n", "--nolock", "-q", "all", "--config", setting, *folders, *chosen]
+    assert len(calls) > 10
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        cwd=ROOT,
+        input=json.dumps(calls),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)
+    assert results.keys() == calls.keys()
+    failed = {name: text for name, (status, text) in results.items() if status}
+    assert not failed
