@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from uas_plugin.data.audio import false_length
 from uas_plugin.errors import UASError
 
 
@@ -70,6 +71,8 @@ def check_file(path: Path, limits: Limits, expected: float | None = None) -> Aud
     try:
         with soundfile.SoundFile(path) as file:
             rate, channels, frames = file.samplerate, file.channels, file.frames
+            if problem := false_length(path, frames, rate):
+                raise Fault("truncated", problem, again)
             if frames / rate > limits.max_duration:
                 raise Fault(
                     "too_long",

@@ -20,7 +20,8 @@ def write_kaldi(cuts: Iterable[Any], folder: str | os.PathLike[str]) -> None:
     space; in a speaker's name it becomes "_".
 
     Raises:
-        UASError: an id holds white space, or a cut is a part of its recording.
+        UASError: an id holds white space, a cut is a part of its recording, or a path would be run
+            as a command.
     """
     rows: dict[str, dict[str, str]] = {}
     for cut in cuts:
@@ -28,9 +29,14 @@ def write_kaldi(cuts: Iterable[Any], folder: str | os.PathLike[str]) -> None:
             raise UASError(f"cut '{cut.id}': Kaldi files allow no white space in an id")
         if cut.start != 0 or cut.num_samples != cut.recording.num_samples:
             raise UASError(f"cut {cut.id} is a part of its recording; save it as a file of its own")
-        supervision = cut.supervisions[0]
+        supervision, source = cut.supervisions[0], cut.recording.sources[0].source
+        if source.rstrip().endswith("|") or "\n" in source:
+            raise UASError(
+                f"cut {cut.id}: the path {source!r} would be run as a command by Kaldi's readers "
+                "(they do so with what ends in '|'), or make two lines; rename the file"
+            )
         rows[cut.id] = {
-            "wav.scp": cut.recording.sources[0].source,
+            "wav.scp": source,
             "text": " ".join((supervision.text or "").split()),
             "utt2spk": "_".join((supervision.speaker or cut.id).split()),
             "utt2num_samples": str(cut.num_samples),
