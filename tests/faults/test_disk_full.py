@@ -81,7 +81,7 @@ def test_a_checkpoint_stays_as_it_was(request, tmp_path: Path, file_limit, way: 
         for number in (1, 2):
             torch.save({"model": torch.full((10_000,), number)}, path)
         large = {"model": torch.zeros(1_000_000)}
-        with pytest.raises(UASError, match="no space left. Free some and start again: the train"):
+        with pytest.raises(UASError, match="no space left, or a quota is used up. Free"):
             if way == "disk":
                 torch.save(large, path)
             else:

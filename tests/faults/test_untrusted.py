@@ -21,7 +21,7 @@ from uas_plugin.data.output import make_cut
 from uas_plugin.errors import UASError
 from uas_plugin.recipe.folders import ROOT
 
-DEEP = 200_000
+DEEP = 10_000
 EMPTY = {"paralinguistics": None}
 
 
