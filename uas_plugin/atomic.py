@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from uas_plugin.errors import UASError
+
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -81,8 +83,17 @@ def write_jsonl(path: str | os.PathLike[str], rows: Iterable[Any]) -> int:
 
 
 def read_jsonl(path: str | os.PathLike[str]) -> Iterator[Any]:
-    """Yield the JSON value of each non-empty line (gzipped for ``*.gz``)."""
-    with open_text(path, "r") as stream:
-        for line in stream:
-            if line.strip():
-                yield json.loads(line)
+    """Yield the JSON value of each non-empty line (gzipped for ``*.gz``).
+
+    Raises:
+        UASError: a line is no JSON, or nested too deeply to be any that we write.
+    """
+    with open_text(path) as stream:
+        for number, line in enumerate(stream, 1):
+            if not line.strip():
+                continue
+            try:
+                value = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise UASError(f"{path}:{number}: not JSON: {error}") from None
+            yield value

@@ -219,9 +219,10 @@ def _in_process(function: Callable[..., Any], *arguments: Any) -> Any:
     queue = context.Queue()
     process = context.Process(target=function, args=(*arguments, queue))
     process.start()
-    value = queue.get()
-    process.join()
-    return value
+    process.join()  # what is in the queue is a few numbers, for which there is room
+    if process.exitcode:
+        raise SystemExit(process.exitcode)
+    return queue.get()
 
 
 def _dag(shards: int, queue: multiprocessing.Queue) -> None:

@@ -6,6 +6,8 @@ import json
 import logging
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -48,6 +50,10 @@ def train(task, corpus, folder, **changes) -> None:
 
 def stopped(monkeypatch, task, corpus, folder, look: int, number=signal.SIGTERM) -> None:
     """Train with a signal that comes at the ``look``-th time that the trainer looks for one."""
+    stopped_in(monkeypatch, lambda: train(task, corpus, folder), look, number)
+
+
+def stopped_in(monkeypatch, run, look: int, number=signal.SIGTERM) -> None:
     from uas_plugin.espnet.interrupt import RETRY_EXIT, StopRequest
 
     looks, asked = [0], StopRequest.asked
@@ -60,7 +66,7 @@ def stopped(monkeypatch, task, corpus, folder, look: int, number=signal.SIGTERM)
 
     with monkeypatch.context() as patch, pytest.raises(SystemExit) as end:
         patch.setattr(StopRequest, "asked", signalled)
-        train(task, corpus, folder)
+        run()
     assert end.value.code == RETRY_EXIT == 75
 
 
@@ -161,6 +167,58 @@ def test_a_first_checkpoint_that_is_damaged_is_said_to_be_the_only_one(tmp_path,
     (tmp_path / "checkpoint.pth").write_bytes(b"PK")
     assert newest_complete(tmp_path / "checkpoint.pth") is None
     assert "is damaged, and there is no complete one before it" in caplog.text
+
+
+def test_a_training_with_two_optimisers_is_stopped_between_batches(corpus, tmp_path, monkeypatch):
+    """Generator and discriminators take turns within a batch."""
+    from uas_plugin.espnet.vocoder_task import VocoderTask
+
+    from . import test_vocoder_task as vocoder
+
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+
+    def run(name: str) -> None:
+        words = vocoder.arguments(corpus, tmp_path / name, use_tensorboard=False)
+        VocoderTask.main(cmd=[str(word) for word in words])
+
+    run("whole")
+    stopped_in(monkeypatch, lambda: run("parts"), look=2)
+    run("parts")
+    ours, theirs = (vocoder.weights(tmp_path / name) for name in ("parts", "whole"))
+    assert [key for key in ours if not torch.equal(ours[key], theirs[key])] == []
+
+
+TOGETHER = """
+import sys
+import torch.distributed as dist
+from uas_plugin.espnet.interrupt import StopRequest
+from uas_plugin.espnet.trainer import gathered
+rank = int(sys.argv[1])
+dist.init_process_group("gloo", init_method=f"file://{sys.argv[2]}", rank=rank, world_size=2)
+stop = StopRequest()
+agreed = [stop.agreed()]
+if rank == 1:
+    stop.note(15)
+agreed += [stop.agreed(), stop.agreed()]
+print(agreed, stop.reason, gathered(rank))
+dist.destroy_process_group()
+"""
+
+
+def test_processes_stop_together_when_one_was_asked_to(tmp_path):
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", TOGETHER, str(rank), str(tmp_path / "meet")],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    # Before it, imports may have said something.
+    first, second = (p.communicate(timeout=240)[0].splitlines()[-1] for p in processes)
+    assert first == "[False, True, True] a signal to another process [0, 1]"
+    assert second == "[False, True, True] SIGTERM [0, 1]"
 
 
 def test_a_time_limit_stops_ahead_of_it(monkeypatch):

@@ -84,7 +84,7 @@ def test_one_codebook(own_dir, cuts_path, tmp_path):
     lengths = [f"{key} {len(ids)}\n" for key, ids in expected.items()]
     assert (folder / "token_length").read_text() == "".join(lengths)
     shard = json.loads((folder / "shard.0000/info.json").read_text())
-    assert list(shard) == INFO_KEYS
+    assert list(shard) == [*INFO_KEYS, "files"]
     info = read_token_info(folder)
     assert list(info) == [*INFO_KEYS, "num_shards"]
     assert info["num_tokens"] == sum(map(len, expected.values()))
@@ -120,7 +120,7 @@ def test_a_codec_with_one_codebook_is_dumped_like_our_own(codec_dir, cuts_path, 
     tokenizer = load_codec_tokenizer(codec_dir, num_codebooks=1)
     tokenizer.save_pretrained(tmp_path / "first")
     folder = dump(tmp_path / "first", cuts_path, tmp_path / "dump", 1)
-    assert list(read_token_info(folder / "shard.0000")) == INFO_KEYS
+    assert list(read_token_info(folder / "shard.0000")) == [*INFO_KEYS, "files"]
     read = read_token_text(folder)
     for cut in load_token_cuts(folder):
         ids = tokenizer.encode([cut])[0]

@@ -207,8 +207,8 @@ def _write_parts(
         name = dump.name if shards == 1 else f"{dump.name}, {len(parts)} of {shards} shards"
         paired = progress(with_tokens(cuts, dump), desc=f"LM items of {name}")
         for number, (cut, codes) in enumerate(paired):
-            if part := parts.get(number % shards):
-                part.add(cut, codes, replies.get(cut.id))
+            if (own := parts.get(number % shards)) is not None:
+                own.add(cut, codes, replies.get(cut.id))
         return [part.finish() for part in parts.values()]
 
 

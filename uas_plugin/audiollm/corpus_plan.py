@@ -226,8 +226,8 @@ def corpus_text(
         f"{human_bytes(written):>10}",
         "",
         f"token dump: {shards.count:,} shards of {shards.hours:,.4g} h, {shards.tokens:,.3g} "
-        f"tokens, {human_bytes(shards.bytes)} of ids; a job takes about {human_hours(shards.job_seconds)}"
-        f" (tokenizer.dump.num_shards={shards.count})",
+        f"tokens, {human_bytes(shards.bytes)} of ids; a job takes about "
+        f"{human_hours(shards.job_seconds)} (tokenizer.dump.num_shards={shards.count})",
         "Stages that are left out do not grow with the corpus. Rates come from the table in "
         "docs/benchmarks.md: what was measured there, and what was taken, stands beside each.",
     ]

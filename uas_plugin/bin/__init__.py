@@ -62,7 +62,7 @@ def load_section(path: str | os.PathLike[str]) -> dict[str, Any]:
             section = yaml.safe_load(stream)
     except FileNotFoundError:
         raise UASError(f"configuration {path} is missing: `run.sh` writes it") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise UASError(f"configuration {path} is not plain YAML: {error}") from None
     if not isinstance(section, dict):
         raise UASError(f"configuration {path} must be a mapping of keys to values")
@@ -79,12 +79,14 @@ def run_main(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None =
     except BrokenPipeError:
         raise SystemExit(141) from None
     except OSError as error:
-        if error.errno not in NO_SPACE:
+        # HDF5 tells the number in its text only.
+        if error.errno not in NO_SPACE and not any(f"errno = {n}," in str(error) for n in NO_SPACE):
             raise
         where = f" for {error.filename}" if error.filename else ""
+        reason = error.strerror or "the disk is full"
         _fail(
-            f"no space left{where} ({error.strerror}): free some and run the same command again; "
-            "what is finished stays"
+            f"no space left{where} ({reason}): free some and run the same command again; what is "
+            "finished stays"
         )
 
 

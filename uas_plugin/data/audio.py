@@ -15,6 +15,7 @@ import numpy as np
 from uas_plugin.errors import UASError
 
 SAMPLING_RATE = 16_000
+MOST_PER_BYTE = 8192  # samples of a channel; FLAC's largest block (65535) takes at least 10 bytes
 
 
 def load_audio(source: Any, sampling_rate: int = SAMPLING_RATE) -> np.ndarray:
@@ -140,6 +141,8 @@ def read_samples(
     name = name or path
     try:
         with soundfile.SoundFile(path) as file:
+            if problem := false_length(path, file.frames, file.samplerate):
+                raise UASError(f"{name}: {problem}")
             if offset:
                 file.seek(offset)
             return file.read(frames, dtype="float32", always_2d=True), file.samplerate
@@ -147,6 +150,21 @@ def read_samples(
         if not os.path.exists(path):
             raise UASError(f"{name}: no such file: {path}") from None
         raise UASError(f"{name}: cannot be decoded: {error}") from None
+
+
+def false_length(path: str | os.PathLike[str], frames: int, rate: int) -> str | None:
+    """Why a file cannot be as long as its header says; None where it can.
+
+    Memory for all samples is taken before the first is decoded. No codec puts more than
+    :data:`MOST_PER_BYTE` of them into a byte: the densest is FLAC of digital silence.
+    """
+    size = os.stat(path).st_size
+    if frames <= size * MOST_PER_BYTE:
+        return None
+    return (
+        f"its header claims {frames / rate / 3600:.1f} h of audio, but the file has only {size} "
+        "bytes: it is damaged, or made to exhaust the memory"
+    )
 
 
 def locate(source: Any) -> tuple[str, str, int, int]:

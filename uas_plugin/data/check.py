@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from uas_plugin.data.audio import false_length
 from uas_plugin.errors import UASError
 
 
@@ -46,6 +48,8 @@ class Limits:
     min_rms: float = 1e-4
 
 
+AHEAD = 8  # files that wait for each thread
+
 LEFT_OUT_BY_LIMIT = ("too_long", "too_short")
 """Categories that are a choice of the configuration and no fault of the file."""
 
@@ -70,6 +74,8 @@ def check_file(path: Path, limits: Limits, expected: float | None = None) -> Aud
     try:
         with soundfile.SoundFile(path) as file:
             rate, channels, frames = file.samplerate, file.channels, file.frames
+            if problem := false_length(path, frames, rate):
+                raise Fault("truncated", problem, again)
             if frames / rate > limits.max_duration:
                 raise Fault(
                     "too_long",
@@ -123,5 +129,11 @@ def check_files(
         except Fault as fault:
             return fault
 
-    with ThreadPoolExecutor(max_workers=max(1, num_workers)) as pool:
-        yield from pool.map(one, jobs)
+    workers, ahead = max(1, num_workers), deque[Future[AudioFacts | Fault]]()
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        for job in jobs:  # a pool's own map would take all jobs at once
+            ahead.append(pool.submit(one, job))
+            if len(ahead) >= AHEAD * workers:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()

@@ -7,9 +7,11 @@ lies; anything else is averaged over channels and converted by soxr into ``D/aud
 
 from __future__ import annotations
 
+import itertools
+import json
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,8 @@ from typing import Any
 from uas_plugin.data.audio import SAMPLING_RATE, load_audio
 from uas_plugin.data.check import LEFT_OUT_BY_LIMIT, AudioFacts, Fault, Limits, check_files
 from uas_plugin.data.manifests import SPLITS
-from uas_plugin.data.metadata import Entry, read_metadata
+from uas_plugin.data.metadata import Entry, Metadata, read_metadata
+from uas_plugin.data.spill import SortedCuts, Spill
 from uas_plugin.errors import UASError
 
 # Labels of sounds that go on; any other label is an event with an onset and an end.
@@ -78,20 +81,21 @@ def prepare_folder(config: FolderConfig, output_dir: Path) -> dict[str, Any]:
         raise UASError("this corpus needs a folder of recordings: give --corpus_dir DIR")
     folder = Path(config.corpus_dir).absolute()
     entries, copies = read_metadata(folder)
-    found = _check_audio(entries, config)
-    cuts: dict[str, list[Any]] = {split: [] for split in SPLITS}
-    rejected: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
+    cuts = {split: SortedCuts() for split in SPLITS}
+    rejected = {split: Rejections() for split in SPLITS}
     unknown: Counter[str] = Counter()
-    for entry, facts in zip(entries, found, strict=True):
+    for entry, facts in _checked_audio(entries, config):
         fault = facts if isinstance(facts, Fault) else _missing_truth(entry)
         if fault is not None:
-            rejected[entry.split].append(_rejection(entry, fault))
+            rejected[entry.split].add(entry, fault)
         elif isinstance(facts, AudioFacts):
-            cuts[entry.split].append(_cut(entry, facts, config, output_dir, unknown))
+            cuts[entry.split].add(_cut(entry, facts, config, output_dir, unknown))
     for emotion, times in unknown.items():
         logging.warning("emotion '%s' (%d clips) is none that is known: null", emotion, times)
     write_rejected(output_dir, rejected)
-    _check_share(cuts, rejected, config, output_dir)
+    for split in SPLITS:
+        where = output_dir / split / "rejected.jsonl"
+        rejected[split].check_share(len(cuts[split]), split, config.max_rejected_share, where)
     info = write_corpus(
         output_dir,
         cuts,
@@ -105,7 +109,9 @@ def prepare_folder(config: FolderConfig, output_dir: Path) -> dict[str, Any]:
     return info
 
 
-def _check_audio(entries: Sequence[Entry], config: FolderConfig) -> list[AudioFacts | Fault]:
+def _checked_audio(
+    entries: Metadata, config: FolderConfig
+) -> Iterator[tuple[Entry, AudioFacts | Fault]]:
     from uas_plugin.progress import progress
 
     limits = Limits(
@@ -113,9 +119,10 @@ def _check_audio(entries: Sequence[Entry], config: FolderConfig) -> list[AudioFa
         max_duration=config.max_duration,
         min_rms=config.min_rms,
     )
-    jobs = [(entry.path, entry.row.get("duration_s")) for entry in entries]
+    read_ahead, asked = itertools.tee(entries)
+    jobs = ((entry.path, entry.row.get("duration_s")) for entry in read_ahead)
     results = check_files(jobs, limits, config.num_workers)
-    return list(progress(results, len(jobs), "checking audio"))
+    return zip(asked, progress(results, len(entries), "checking audio"), strict=True)
 
 
 def _missing_truth(entry: Entry) -> Fault | None:
@@ -131,34 +138,46 @@ def _missing_truth(entry: Entry) -> Fault | None:
     return Fault("no_label", f"{kind} without {kind}_label", "label it")
 
 
-def _rejection(entry: Entry, fault: Fault) -> dict[str, Any]:
-    return {
-        "id": entry.id,
-        "path": str(entry.path),
-        "category": fault.category,
-        "reason": fault.reason,
-        "mend": fault.mend,
-    }
+class Rejections:
+    """The clips of a split that are left out, in the order of the metadata."""
 
+    def __init__(self) -> None:
+        self._rows, self.faulty = Spill(), 0
+        self.first: str | None = None
 
-def _check_share(
-    cuts: dict[str, list[Any]],
-    rejected: dict[str, list[dict[str, Any]]],
-    config: FolderConfig,
-    output_dir: Path,
-) -> None:
-    for split in SPLITS:
-        faulty = [row for row in rejected[split] if row["category"] not in _BY_CHOICE]
-        total = len(cuts[split]) + len(faulty)
-        where = output_dir / split / "rejected.jsonl"
-        if len(faulty) > config.max_rejected_share * total:
-            first = faulty[0]
+    def add(self, entry: Entry, fault: Fault) -> None:
+        """Leave ``entry`` out."""
+        row = {
+            "id": entry.id,
+            "path": str(entry.path),
+            "category": fault.category,
+            "reason": fault.reason,
+            "mend": fault.mend,
+        }
+        if fault.category not in _BY_CHOICE:
+            self.faulty += 1
+            self.first = self.first or f"{entry.id}: {fault.reason}"
+        self._rows.add(f"{len(self._rows):012d}", json.dumps(row, ensure_ascii=False))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, row: object) -> bool:
+        return any(row == own for own in self)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (json.loads(value) for _, value in self._rows)
+
+    def check_share(self, usable: int, split: str, most: float, where: Path) -> None:
+        """Raise UASError if too many recordings are faulty, or none is left."""
+        total = usable + self.faulty
+        if self.faulty > most * total:
             raise UASError(
-                f"{len(faulty)} of {total} recordings of {split} are faulty, above "
-                f"data.max_rejected_share {config.max_rejected_share:g}; the first: "
-                f"{first['id']}: {first['reason']}. All are named in {where}"
+                f"{self.faulty} of {total} recordings of {split} are faulty, above "
+                f"data.max_rejected_share {most:g}; the first: {self.first}. All are named in "
+                f"{where}"
             )
-        if not cuts[split]:
+        if not usable:
             raise UASError(f"no usable recording is left in {split}; see {where}")
 
 

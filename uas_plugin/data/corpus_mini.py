@@ -66,6 +66,7 @@ def prepare_mini(config: MiniConfig, output_dir: Path) -> dict[str, Any]:
     """
     from uas_plugin.data.manifests import SPLITS
     from uas_plugin.data.output import write_corpus
+    from uas_plugin.data.spill import SortedCuts
     from uas_plugin.data.synth.plan import make_plan
     from uas_plugin.data.synth.render import render_all
 
@@ -78,9 +79,9 @@ def prepare_mini(config: MiniConfig, output_dir: Path) -> dict[str, Any]:
         minutes = {split: getattr(config, f"{split}_minutes")}
         plan += make_plan(config.seed, minutes, shares, snr_db)
     files = render_all(plan, output_dir / "audio", config.num_workers)
-    cuts: dict[str, list[Any]] = {split: [] for split in SPLITS}
+    cuts = {split: SortedCuts() for split in SPLITS}
     for clip, (path, num_samples) in zip(plan, files, strict=True):
-        cuts[clip.split].append(_cut(clip, path, num_samples))
+        cuts[clip.split].add(_cut(clip, path, num_samples))
     facts = {"corpus": "mini", "seed": config.seed}
     info = write_corpus(output_dir, cuts, {}, facts)
     logging.info("mini: %d clips, %.1f min", info["clips"], info["hours"] * 60)

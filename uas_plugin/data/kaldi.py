@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from uas_plugin.atomic import write_text
+from uas_plugin.atomic import atomic_path, open_text
+from uas_plugin.data.spill import Spill
 from uas_plugin.errors import UASError
 
 
@@ -16,11 +17,18 @@ def audio_path(cut: Any) -> str:
     """The audio of a cut as ``wav.scp`` has it.
 
     Raises:
-        UASError: the cut is a part of its recording, which wav.scp without segments cannot say.
+        UASError: the cut is a part of its recording, which wav.scp without segments cannot say, or
+            the path would be run as a command.
     """
     if cut.start != 0 or cut.num_samples != cut.recording.num_samples:
         raise UASError(f"cut {cut.id} is a part of its recording; save it as a file of its own")
-    return cut.recording.sources[0].source
+    source = cut.recording.sources[0].source
+    if source.rstrip().endswith("|") or "\n" in source:
+        raise UASError(
+            f"cut {cut.id}: the path {source!r} would be run as a command by Kaldi's readers "
+            "(they do so with what ends in '|'), or make two lines; rename the file"
+        )
+    return source
 
 
 def write_kaldi(cuts: Iterable[Any], folder: str | os.PathLike[str]) -> None:
@@ -31,27 +39,30 @@ def write_kaldi(cuts: Iterable[Any], folder: str | os.PathLike[str]) -> None:
     space; in a speaker's name it becomes "_".
 
     Raises:
-        UASError: an id holds white space, or a cut is a part of its recording.
+        UASError: an id holds white space, a cut is a part of its recording, or a path would be run
+            as a command.
     """
-    rows: dict[str, dict[str, str]] = {}
+    files = {name: Spill() for name in ("wav.scp", "text", "utt2spk", "utt2num_samples")}
+    speakers = Spill()
     for cut in cuts:
         if not cut.id or cut.id.split() != [cut.id]:
             raise UASError(f"cut '{cut.id}': Kaldi files allow no white space in an id")
         supervision = cut.supervisions[0]
-        rows[cut.id] = {
-            "wav.scp": audio_path(cut),
-            "text": " ".join((supervision.text or "").split()),
-            "utt2spk": "_".join((supervision.speaker or cut.id).split()),
-            "utt2num_samples": str(cut.num_samples),
-        }
-    names = sorted(rows, key=str.encode)
-    speakers: dict[str, list[str]] = defaultdict(list)
-    for name in names:
-        speakers[rows[name]["utt2spk"]].append(name)
-    for file in ("wav.scp", "text", "utt2spk", "utt2num_samples"):
-        lines = (f"{name} {rows[name][file]}".rstrip() + "\n" for name in names)
-        write_text(Path(folder) / file, "".join(lines))
-    write_text(
-        Path(folder) / "spk2utt",
-        "".join(f"{who} {' '.join(speakers[who])}\n" for who in sorted(speakers, key=str.encode)),
-    )
+        speaker = "_".join((supervision.speaker or cut.id).split())
+        files["wav.scp"].add(cut.id, audio_path(cut))
+        files["text"].add(cut.id, " ".join((supervision.text or "").split()))
+        files["utt2spk"].add(cut.id, speaker)
+        files["utt2num_samples"].add(cut.id, str(cut.num_samples))
+        speakers.add(f"{speaker} {cut.id}")
+    for file, rows in files.items():
+        lines = (f"{name} {value}".rstrip() + "\n" for name, value in rows)
+        _write_lines(Path(folder) / file, lines)
+    pairs = (key.split(" ") for key, _ in speakers)
+    groups = itertools.groupby(pairs, key=lambda pair: pair[0])
+    lines = (f"{who} {' '.join(name for _, name in group)}\n" for who, group in groups)
+    _write_lines(Path(folder) / "spk2utt", lines)
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
+    with atomic_path(path) as temporary, open_text(temporary, "w") as stream:
+        stream.writelines(lines)

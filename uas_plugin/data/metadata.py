@@ -14,14 +14,16 @@ Fields (those without a mark may be absent or null):
 
 from __future__ import annotations
 
+import itertools
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from uas_plugin.data.manifests import SPLITS
+from uas_plugin.data.spill import Spill
 from uas_plugin.errors import UASError, suggest
 
 METADATA_NAME = "metadata.jsonl"
@@ -52,7 +54,41 @@ class Entry:
         return self.row["id"]
 
 
-def read_metadata(folder: Path) -> tuple[list[Entry], int]:
+class Metadata:
+    """The entries of a corpus folder, read from its file at each pass.
+
+    Attributes:
+        file: the metadata. count: entries. skipped: lines left out as copies at another rate.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.count, self.skipped = file, 0, 0
+        with_split, bare = False, ""
+        for where, row in _rows(file):
+            if _is_copy(row):
+                self.skipped += 1
+                continue
+            self.count += 1
+            if row.get("split") is None:
+                bare = bare or where
+            else:
+                with_split = True
+        if not self.count:
+            raise UASError(f"{file} describes no clip")
+        if with_split and bare:
+            raise UASError(
+                f"{bare}: no split, though other lines have one; give all lines one or none"
+            )
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Entry]:
+        folder = self.file.parent
+        return (_entry(where, row, folder) for where, row in _rows(self.file) if not _is_copy(row))
+
+
+def read_metadata(folder: Path) -> tuple[Metadata, int]:
     """Read and check the metadata of a corpus folder; audio is not touched.
 
     Where no line has a split, a clip's split follows from its speaker (its id where there is none):
@@ -73,18 +109,9 @@ def read_metadata(folder: Path) -> tuple[list[Entry], int]:
             f"corpus folder {folder} has no {METADATA_NAME}; write one line of JSON a clip with "
             "id, path, kind and what is known (docs/corpora.md)"
         )
-    rows = [(where, row) for where, row in _rows(file) if not _is_copy(row)]
-    skipped = sum(1 for _, row in _rows(file) if _is_copy(row))
-    if not rows:
-        raise UASError(f"{file} describes no clip")
-    with_split = [where for where, row in rows if row.get("split") is not None]
-    if with_split and len(with_split) < len(rows):
-        bare = next(where for where, row in rows if row.get("split") is None)
-        raise UASError(f"{bare}: no split, though other lines have one; give all lines one or none")
-    entries = [_entry(where, row, folder) for where, row in rows]
-    _check_unique(entries)
-    _check_splits(entries, file)
-    return entries, skipped
+    entries = Metadata(file)
+    _check_all(entries)
+    return entries, entries.skipped
 
 
 def _is_copy(row: dict[str, Any]) -> bool:
@@ -93,21 +120,24 @@ def _is_copy(row: dict[str, Any]) -> bool:
 
 def _rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
-        lines = file.read_text(encoding="utf-8").split("\n")
+        with open(file, encoding="utf-8", newline="\n") as stream:
+            for number, line in enumerate(stream, 1):
+                if line.strip():
+                    where = f"{file}:{number}"
+                    yield where, _row(where, line)
     except UnicodeDecodeError as error:
         raise UASError(f"{file}: not UTF-8 ({error}); save it as UTF-8") from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        where = f"{file}:{number}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise UASError(f"{where}: not JSON: {error}; each line must be one object") from None
-        if not isinstance(row, dict):
-            raise UASError(f"{where}: expected a JSON object, got {type(row).__name__}")
-        _check_fields(where, row)
-        yield where, row
+
+
+def _row(where: str, line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UASError(f"{where}: not JSON: {error}; each line must be one object") from None
+    if not isinstance(row, dict):
+        raise UASError(f"{where}: expected a JSON object, got {type(row).__name__}")
+    _check_fields(where, row)
+    return row
 
 
 def _check_fields(where: str, row: dict[str, Any]) -> None:
@@ -168,41 +198,62 @@ def _inside(where: str, path: str, folder: Path) -> Path:
     return folder.absolute() / path
 
 
-def _check_unique(entries: list[Entry]) -> None:
-    ids: dict[str, Entry] = {}
-    paths: dict[Path, Entry] = {}
-    for entry in entries:
-        first = ids.setdefault(entry.id, entry)
-        if first is not entry:
-            across = f" (in {first.split} and {entry.split})" if first.split != entry.split else ""
-            raise UASError(
-                f"{entry.where}: id '{entry.id}' stands already in {first.where}{across}; "
-                "rename or delete one"
-            )
-        first = paths.setdefault(entry.path, entry)
-        if first is not entry:
-            raise UASError(
-                f"{entry.where}: the file '{entry.row['path']}' stands already in {first.where}; "
-                "delete one line"
-            )
-
-
-def _check_splits(entries: list[Entry], file: Path) -> None:
-    homes: dict[str, Entry] = {}
-    for entry in entries:
-        speaker = entry.row.get("speaker")
-        if not speaker:
-            continue
-        first = homes.setdefault(speaker, entry)
-        if first.split != entry.split:
-            raise UASError(
-                f"{entry.where}: speaker '{speaker}' is in {entry.split} here and in "
-                f"{first.split} in {first.where}; give each speaker one split"
-            )
-    present = {entry.split for entry in entries}
+def _check_all(entries: Metadata) -> None:
+    """What no line can tell alone; the entries are sorted on disk, as they may be very many."""
+    ids, paths, speakers = Spill(), Spill(), Spill()
+    present = set()
+    for number, entry in enumerate(entries):
+        place = json.dumps([number, entry.where, entry.split, entry.row["path"]])
+        ids.add(entry.id, place)
+        paths.add(str(entry.path), place)
+        if entry.row.get("speaker"):
+            speakers.add(entry.row["speaker"], place)
+        present.add(entry.split)
+    _raise_first(_twice(ids, _id_twice), _twice(paths, _path_twice))
+    _raise_first(_twice(speakers, _speaker_twice))
     for split in SPLITS:
         if split not in present:
             raise UASError(
-                f"{file}: no clip is in split '{split}'; every split needs clips (where no line "
-                "has a 'split', clips are dealt by speaker: 80 % train, 10 % dev, 10 % test)"
+                f"{entries.file}: no clip is in split '{split}'; every split needs clips (where no "
+                "line has a 'split', clips are dealt by speaker: 80 % train, 10 % dev, 10 % test)"
             )
+
+
+Place = tuple[int, str, str, str]  # number, where, split, path as it is given
+
+
+def _twice(
+    rows: Spill, problem: Callable[[str, Place, Place], str | None]
+) -> Iterator[tuple[int, str]]:
+    """``(number, problem)`` of entries that have a key like an earlier one, where it is one."""
+    for key, group in itertools.groupby(rows, key=lambda row: row[0]):
+        first, *others = (json.loads(value) for _, value in group)
+        for other in others:
+            if text := problem(key, first, other):
+                yield other[0], text
+                break
+
+
+def _raise_first(*problems: Iterator[tuple[int, str]]) -> None:
+    """Raise the problem that comes first in the file."""
+    found = min(itertools.chain(*problems), default=None)
+    if found is not None:
+        raise UASError(found[1])
+
+
+def _id_twice(name: str, first: Place, other: Place) -> str:
+    across = f" (in {first[2]} and {other[2]})" if first[2] != other[2] else ""
+    return f"{other[1]}: id '{name}' stands already in {first[1]}{across}; rename or delete one"
+
+
+def _path_twice(_path: str, first: Place, other: Place) -> str:
+    return f"{other[1]}: the file '{other[3]}' stands already in {first[1]}; delete one line"
+
+
+def _speaker_twice(name: str, first: Place, other: Place) -> str | None:
+    if first[2] == other[2]:
+        return None
+    return (
+        f"{other[1]}: speaker '{name}' is in {other[2]} here and in {first[2]} in {first[1]}; give "
+        "each speaker one split"
+    )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from uas_plugin.atomic import write_json, write_jsonl
 from uas_plugin.data.kaldi import write_kaldi
 from uas_plugin.data.manifests import SPLITS, custom_of, save_cuts
+from uas_plugin.data.spill import SortedCuts
 
 REJECTED_NAME = "rejected.jsonl"
 INFO_NAME = "info.json"
@@ -69,7 +70,7 @@ def make_cut(
     )
 
 
-def write_rejected(folder: Path, rejected: Mapping[str, Sequence[dict[str, Any]]]) -> None:
+def write_rejected(folder: Path, rejected: Mapping[str, Iterable[dict[str, Any]]]) -> None:
     """Write ``<split>/rejected.jsonl``, empty where nothing was rejected."""
     for split in SPLITS:
         write_jsonl(folder / split / REJECTED_NAME, rejected.get(split, ()))
@@ -77,15 +78,15 @@ def write_rejected(folder: Path, rejected: Mapping[str, Sequence[dict[str, Any]]
 
 def write_corpus(
     folder: Path,
-    cuts: Mapping[str, Sequence[Any]],
-    rejected: Mapping[str, Sequence[dict[str, Any]]],
+    cuts: Mapping[str, SortedCuts],
+    rejected: Mapping[str, Collection[dict[str, Any]]],
     facts: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Write all files of a corpus; ``info.json`` last, as the mark that all is there.
 
     Args:
         folder: output folder D.
-        cuts: per split, in any order (written sorted by id).
+        cuts: per split.
         rejected: per split, rows with id, path, category, reason, mend.
         facts: further entries of info.json (corpus, seed, options).
     Returns:
@@ -95,10 +96,9 @@ def write_corpus(
     write_rejected(folder, rejected)
     splits = {}
     for split in SPLITS:
-        ordered = sorted(cuts[split], key=lambda cut: cut.id.encode())
-        write_kaldi(ordered, folder / split)
-        save_cuts(ordered, folder / split / "cuts.jsonl.gz")
-        splits[split] = count(ordered, rejected.get(split, ()))
+        write_kaldi(cuts[split], folder / split)
+        save_cuts(cuts[split], folder / split / "cuts.jsonl.gz")
+        splits[split] = count(cuts[split], rejected.get(split, ()))
     info = {
         **facts,
         "clips": sum(part["clips"] for part in splits.values()),
@@ -110,13 +110,16 @@ def write_corpus(
     return info
 
 
-def count(cuts: Sequence[Any], rejected: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def count(cuts: Iterable[Any], rejected: Collection[dict[str, Any]]) -> dict[str, Any]:
     """Clips, hours, speakers, and how often each kind, language and label occurs in a split."""
     labels: dict[str, Counter[str]] = {}
     kinds: Counter[str] = Counter()
     languages: Counter[str] = Counter()
+    clips, seconds, speakers = 0, 0.0, set()
     for cut in cuts:
         custom = custom_of(cut)
+        clips, seconds = clips + 1, seconds + cut.duration
+        speakers.add(cut.supervisions[0].speaker)
         kinds[custom["kind"]] += 1
         if cut.supervisions[0].language:
             languages[cut.supervisions[0].language] += 1
@@ -124,11 +127,11 @@ def count(cuts: Sequence[Any], rejected: Sequence[dict[str, Any]]) -> dict[str, 
             if isinstance(value, str):
                 labels.setdefault(name, Counter())[value] += 1
     return {
-        "clips": len(cuts),
-        "hours": round(sum(cut.duration for cut in cuts) / 3600, 4),
+        "clips": clips,
+        "hours": round(seconds / 3600, 4),
         "rejected": len(rejected),
         "rejected_for": dict(sorted(Counter(row["category"] for row in rejected).items())),
-        "speakers": len({cut.supervisions[0].speaker for cut in cuts} - {None}),
+        "speakers": len(speakers - {None}),
         "kinds": dict(sorted(kinds.items())),
         "languages": dict(sorted(languages.items())),
         "labels": {name: dict(sorted(values.items())) for name, values in sorted(labels.items())},

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import heapq
 import json
+import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,18 +50,58 @@ def merge_shards(output_dir: Path, num_shards: int) -> None:
     for folder in folders:
         if not (folder / INFO_NAME).exists():
             raise UASError(f"shard {folder} is missing or unfinished: run the token dump (stage 4)")
-        infos.append(json.loads((folder / INFO_NAME).read_text(encoding="utf-8")))
+        infos.append(_checked(folder))
     # Of one checkpoint several tokenizers can be had: with more codebooks, or these flattened.
     if len({(info["sha256"], codebooks_of(info), info["codebook_size"]) for info in infos}) > 1:
         raise UASError(f"the shards of {output_dir} are of different tokenizers: dump them again")
     (output_dir / INFO_NAME).unlink(missing_ok=True)
+    for leftover in output_dir.glob(".*.tmp.*"):  # of a joining that was killed
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     branches = ["", *infos[0].get("branches", {})]
     lines = [branch_name(plain, b) for b in branches for plain in (TEXT_NAME, LENGTH_NAME)]
     for name, key in ((CUTS_NAME, _cut_id), *((name, _line_id) for name in lines)):
         merge_files([folder / name for folder in folders], output_dir / name, key)
     counts = ("num_cuts", "num_tokens", "num_rejected")
     total = {key: sum(info[key] for info in infos) for key in counts}
-    write_json(output_dir / INFO_NAME, {**infos[0], **total, "num_shards": num_shards})
+    first = {key: value for key, value in infos[0].items() if key != "files"}
+    write_json(output_dir / INFO_NAME, {**first, **total, "num_shards": num_shards})
+
+
+def file_sizes(folder: Path) -> dict[str, int]:
+    """Name -> bytes of the files of a finished shard, for its ``info.json``."""
+    return {
+        path.name: path.stat().st_size
+        for path in sorted(folder.iterdir())
+        if path.is_file() and path.name != INFO_NAME
+    }
+
+
+def _checked(folder: Path) -> dict[str, Any]:
+    """What a shard says of itself; one whose files are not those it wrote counts as never made.
+
+    A node that loses its power may keep a file's name and lose its content.
+    """
+    path = folder / INFO_NAME
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+        wrong = [
+            f"{name} has {size} of {wanted} bytes"
+            for name, wanted in info.get("files", {}).items()
+            if (size := _size(folder / name)) != wanted
+        ]
+    except ValueError:
+        wrong = [f"{INFO_NAME} is no JSON"]
+    if wrong:
+        path.unlink()
+        raise UASError(
+            f"shard {folder} is damaged ({'; '.join(wrong)}): it counts as unfinished now; run the "
+            "token dump (stage 4) again"
+        )
+    return info
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
 
 
 def _cut_id(line: str) -> str:
@@ -87,7 +131,16 @@ def merge_files(paths: Sequence[Path], target: Path, key: Callable[[str], str]) 
 
 def _merge(paths: Sequence[Path], target: Path, key: Callable[[str], str]) -> None:
     with contextlib.ExitStack() as stack:
-        streams = [stack.enter_context(open_text(path)) for path in paths]
+        streams = [_lines(stack.enter_context(open_text(path)), path) for path in paths]
         temporary = stack.enter_context(atomic_path(target))
         with open_text(temporary, "w") as out:
             out.writelines(heapq.merge(*streams, key=key))
+
+
+def _lines(stream: Iterable[str], path: Path) -> Iterator[str]:
+    try:
+        yield from stream
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UASError(
+            f"{path} is damaged ({error}): remove its folder and dump it again"
+        ) from None

@@ -144,12 +144,13 @@ def atomic_torch_save() -> Iterator[None]:
 
 def _not_written(path: Path, error: Exception) -> Exception:
     """The error of a failed write; one line with the mend where the disk is full."""
-    full = getattr(error, "errno", None) in NO_SPACE
-    if not full and shutil.disk_usage(path.parent).free >= ROOM:
+    # PyTorch's writer does not say why it failed, only in which of its files.
+    failed = getattr(error, "errno", None) in NO_SPACE or "inline_container" in str(error)
+    if not failed and shutil.disk_usage(path.parent).free >= ROOM:
         return error
     return UASError(
-        f"{path} cannot be written: no space left. Free some and start again: the training goes on "
-        "from the checkpoint before"
+        f"{path} cannot be written: no space left, or a quota is used up. Free some and start "
+        "again: the training goes on from the checkpoint before"
     )
 
 

@@ -114,8 +114,14 @@ class UASTrainer(Trainer):
     def train_one_epoch(cls, *, iterator: Any, reporter: Any, options: Any, **parts: Any) -> bool:
         """An epoch, or the rest of one that was stopped; tells whether no step was of use."""
         epoch, middle = reporter.get_epoch(), reporter.owner.middle
-        names = ("model", "optimizers", "schedulers", "scaler")
-        cls._epoch = RunningEpoch(*(parts[n] for n in names), report=reporter, options=options)
+        cls._epoch = RunningEpoch(
+            parts["model"],
+            parts["optimizers"],
+            parts["schedulers"],
+            parts["scaler"],
+            reporter,
+            options,
+        )
         cls._heartbeat = Heartbeat(
             options.output_dir, "training", max_epoch=options.max_epoch, epoch=epoch
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from uas_plugin.recipe.lock import is_running
 from uas_plugin.recipe.pipelines import UAS, pipeline_of
 from uas_plugin.recipe.schema import validate_composed, validate_settings
 from uas_plugin.recipe.stock_run import StockRun
+
+_PLAIN = re.compile(r"[\w/.+=@%:,~-]+")
 
 ABLATED = ("tokenizer_align", "tokenizer", "codebook", "dump", "score")
 """Sections that a tokenizer variant has of its own."""
@@ -59,6 +62,8 @@ def prepare(
         UASError: unknown corpus, key or option, or a value that does not fit.
     """
     places = locate(recipe_dir, corpus, size, **folders)
+    for place in places.values():
+        _check_folder(place)
     last = _last_run(Path(places["exp"]) / "conf")
     if last is not None:
         corpus_dir = corpus_dir or last.corpus_dir
@@ -108,6 +113,15 @@ def prepare(
         annotate=tuple(config["annotate"]["sets"]),
     )
     return run, texts
+
+
+def _check_folder(path: str) -> None:
+    """Refuse a folder that the shell would take apart: commands of rules name it unquoted."""
+    if not _PLAIN.fullmatch(path):
+        raise UASError(
+            f"folder {path!r} of the run: it may hold letters, digits and any of /._-+=@%:,~ "
+            "since it stands in commands; choose another"
+        )
 
 
 def _last_run(conf: Path) -> Run | None:

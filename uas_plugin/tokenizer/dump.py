@@ -28,7 +28,7 @@ import numpy as np
 
 from uas_plugin.atomic import atomic_path, write_json, write_jsonl, write_text
 from uas_plugin.data.manifests import load_cuts, save_cuts
-from uas_plugin.data.token_shards import shard_folder, token_line
+from uas_plugin.data.token_shards import file_sizes, shard_folder, token_line
 from uas_plugin.data.tokens import (
     CUTS_NAME,
     INFO_NAME,
@@ -99,6 +99,7 @@ def dump_shard(
             "num_cuts": len(rows),
             "num_tokens": sum(ids.size for _, streams in rows for ids in streams),
             "num_rejected": len(rejected),
+            "files": file_sizes(folder),
         },
     )
     return folder
