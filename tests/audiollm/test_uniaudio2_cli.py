@@ -34,16 +34,8 @@ CLIP = BranchIds(
 
 
 @pytest.fixture(scope="module")
-def text_folder(tmp_path_factory):
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
-    letters = "abcdefghijklmnopqrstuvwxyz .-\n"
-    made = Tokenizer(models.WordLevel({c: i for i, c in enumerate(letters)}, unk_token="-"))
-    made.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    made.decoder = decoders.Fuse()
-    folder = tmp_path_factory.mktemp("text")
-    made.save(str(folder / "tokenizer.json"))
-    return folder
+def text_folder(letters_folder):
+    return letters_folder("abcdefghijklmnopqrstuvwxyz .-\n")
 
 
 @pytest.fixture(scope="module")

@@ -45,15 +45,8 @@ def solved(task) -> Item:
 
 
 @pytest.fixture(scope="module")
-def lm(tmp_path_factory):
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
-    folder = tmp_path_factory.mktemp("lm")
-    letters = "abcdefghijklmnopqrstuvwxyz _\n"
-    made = Tokenizer(models.WordLevel({c: i for i, c in enumerate(letters)}, unk_token="_"))
-    made.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    made.decoder = decoders.Fuse()
-    made.save(str(folder / "tokenizer.json"))
+def lm(letters_folder):
+    folder = letters_folder("abcdefghijklmnopqrstuvwxyz _\n", "_")
     text, packer = TextIds(folder, IDS), Packer(IDS)
 
     def sequences():
