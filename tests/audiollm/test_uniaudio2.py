@@ -65,7 +65,7 @@ SIZES = UniAudio2Config(
 @pytest.fixture(scope="module")
 def text_folder(letters_folder):
     """A tokenizer of single characters."""
-    letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ .,?'\n-\""
+    letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ .,?'\n-"
     return letters_folder(letters[:CHARACTERS])
 
 

@@ -101,6 +101,7 @@ class Session:
         """Understanding: one line a clip; of cuts also the cuts with ``custom["answer"]``."""
         requests = self.inputs.requests()
         lines, cuts, failed = [], [], self.inputs.failed
+        total = len(requests) + len(failed)
         for request, answer in zip(requests, self._answers(requests), strict=True):
             if isinstance(answer, UASError):
                 failed.append(f"{request.name}: {answer}")
@@ -115,12 +116,13 @@ class Session:
         yield f"{path}: {len(lines)} clips"
         if cuts:
             yield _save(cuts, self.args.output_dir / f"{self.task.name}_{CUTS}")
-        yield from _left_out(failed, len(lines) + len(failed))
+        yield from _left_out(failed, total)
 
     def write_tokens(self) -> Iterator[str]:
         """Generation, stage 1: the ids of both branches, two files a clip."""
         requests = self.inputs.requests()
         failed, folder = self.inputs.failed, self.args.output_dir
+        total = len(requests) + len(failed)
         for request, answer in zip(requests, self._answers(requests), strict=True):
             if isinstance(answer, UASError):
                 failed.append(f"{request.name}: {answer}")
@@ -130,7 +132,7 @@ class Session:
                 write_codes(folder / f"{clip}{SEMANTIC}", ids.reconstruction)
                 self.made_of[clip] = request
         yield f"{folder}: ids of {len(self.made_of)} clips"
-        yield from _left_out(failed, len(requests) + len(self.inputs.failed))
+        yield from _left_out(failed, total)
 
     def write_audio(self) -> Iterator[str]:
         """Generation, stage 2: audio of the ids, and cuts of it."""
