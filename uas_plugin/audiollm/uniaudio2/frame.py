@@ -96,11 +96,8 @@ class FrameModel:
         self.generation = FusedStack(model.generation, caches.generation, positions)
         self.depth = FusedStack(model.depth, depth_cache, CODEBOOKS)
         device = model.projection.weight.device
-        steps = torch.arange(CODEBOOKS, device=device)
         # Position q of the depth decoder sees 0 .. q.
-        self._depth_places = [
-            Place(steps[q : q + 1], steps[q : q + 1], q + 1, None) for q in range(CODEBOOKS)
-        ]
+        self._depth_places = [Place(q, q + 1) for q in range(CODEBOOKS)]
         self._keys = torch.arange(positions, device=device)
 
     def __call__(self, fed: Fed, kind: Kind) -> Step:
@@ -123,12 +120,15 @@ class FrameModel:
 
     def _place(self, slot: Tensor, kind: Kind) -> Place:
         keys = self._keys[: kind.seen]
+        at = None if kind.masked else kind.seen - 1
         mask = (keys <= slot)[None] if kind.masked else None
         if self.pads is None:
-            return Place(slot, slot, kind.seen, None if mask is None else mask[None, None])
+            positions = slot if kind.masked else None
+            return Place(at, kind.seen, slot, _spread(mask), positions)
         real = keys >= self.pads[:, None]
         mask = real if mask is None else real & mask
-        return Place(slot, (slot - self.pads).clamp(min=0), kind.seen, mask[:, None, None])
+        positions = (slot - self.pads).clamp(min=0)
+        return Place(at, kind.seen, slot, _spread(mask), positions)
 
     def _hidden(self, fed: Fed, kind: Kind) -> Tensor:
         """As `UniAudio2.hidden`: (R, D)."""
@@ -161,6 +161,11 @@ class FrameModel:
                 ids = torch.cat([ids, ids])
             x = model.audio_embeddings(ids + model.first_rows[q])
         return torch.stack(frames, dim=-1), torch.stack(logits)
+
+
+def _spread(mask: Tensor | None) -> Tensor | None:
+    """(R, seen) for all heads and queries of a group."""
+    return None if mask is None else mask[:, None, None]
 
 
 def _guide(logits: Tensor, sampling: Sampling) -> Tensor:
