@@ -6,7 +6,7 @@ audio ids.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -184,15 +184,18 @@ class CUDAGraphs:
 
     def __init__(self, run: Callable[[Fed, Kind], Step]) -> None:
         self.run = run
-        self._held: dict[Kind, tuple[torch.cuda.CUDAGraph, Fed, Step]] = {}
+        self._held: dict[Hashable, tuple[torch.cuda.CUDAGraph, Fed, Step]] = {}
+        # Results are copied out before another graph runs, so all may compute in one memory.
+        self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, fed: Fed, kind: Kind) -> Step:
         """The same as ``run``."""
-        if kind not in self._held:
-            self._held[kind] = self._capture(fed, kind)
-        graph, inputs, outputs = self._held[kind]
+        key = kind, tuple(None if x is None else x.shape for x in fed)
+        if key not in self._held:
+            self._held[key] = self._capture(fed, kind)
+        graph, inputs, outputs = self._held[key]
         for held, new in zip(inputs, fed, strict=True):
-            if held is not None:
+            if held is not None and new is not None:
                 held.copy_(new)
         graph.replay()
         return Step(*(x if x is None else x.clone() for x in outputs))
@@ -206,6 +209,6 @@ class CUDAGraphs:
                 self.run(inputs, kind)
         here.wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, pool=self._pool):
             outputs = self.run(inputs, kind)
         return graph, inputs, outputs
