@@ -90,10 +90,12 @@ class FrameModel:
         self, model: UniAudio2, caches: Caches, depth_cache: StaticCache, pads: Tensor | None
     ) -> None:
         self.model, self.pads = model, pads
-        positions = caches.backbone.keys[0].shape[2] if caches.backbone else 0
-        self.understanding = FusedStack(model.understanding, caches.understanding, positions)
-        self.backbone = FusedStack(model.backbone, caches.backbone, positions)
-        self.generation = FusedStack(model.generation, caches.generation, positions)
+        backbone, understanding, generation = caches
+        assert backbone is not None and understanding is not None and generation is not None
+        positions = backbone.keys[0].shape[2]
+        self.understanding = FusedStack(model.understanding, understanding, positions)
+        self.backbone = FusedStack(model.backbone, backbone, positions)
+        self.generation = FusedStack(model.generation, generation, positions)
         self.depth = FusedStack(model.depth, depth_cache, CODEBOOKS)
         device = model.projection.weight.device
         # Position q of the depth decoder sees 0 .. q.
