@@ -63,18 +63,10 @@ SIZES = UniAudio2Config(
 
 
 @pytest.fixture(scope="module")
-def text_folder(tmp_path_factory):
+def text_folder(letters_folder):
     """A tokenizer of single characters."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
-    letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ .,?'\n-"[:CHARACTERS]
-    vocab = {letter: i for i, letter in enumerate(letters)}
-    made = Tokenizer(models.WordLevel(vocab, unk_token="-"))
-    made.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    made.decoder = decoders.Fuse()
-    folder = tmp_path_factory.mktemp("text")
-    made.save(str(folder / "tokenizer.json"))
-    return folder
+    letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ .,?'\n-"
+    return letters_folder(letters[:CHARACTERS])
 
 
 @pytest.fixture(scope="module")

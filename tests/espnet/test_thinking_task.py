@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
 
+from uas_plugin.audiollm.options import from_section
+from uas_plugin.audiollm.stages import LoraOptions
 from uas_plugin.codec.reasoning import folders
+from uas_plugin.codec.reasoning.questions import WORDINGS, check_kinds, examples_of
+from uas_plugin.codec.reasoning.refinement import RefinementOptions
+from uas_plugin.codec.reasoning.training import ReconstructionOptions
 from uas_plugin.errors import UASError
 from uas_plugin.espnet.thinking_judge import make_judge
 
@@ -77,7 +83,9 @@ def test_a_phase_resumes_exactly_and_moves_the_reasoning_branch(
     phase, trained, tiny_codec_folder, tmp_path
 ):
     whole, parts = (weights(trained / phase / run) for run in ("whole", "parts"))
-    assert not any("_reference" in name or "encoder" in name.split(".")[0] for name in whole)
+    learned = "training_model." + ("policy." if phase == "refinement" else "")
+    parts_of_it = tuple(f"{learned}{part}." for part in ("branch", "llm", "to_llm"))
+    assert all(name.startswith(parts_of_it) for name in whole)  # nothing that is frozen
     for name, value in whole.items():
         torch.testing.assert_close(parts[name], value, atol=0, rtol=0)
     folders.export(trained / phase / "whole", tiny_codec_folder, tmp_path / "export")
@@ -98,6 +106,40 @@ def test_refinement_begins_with_the_thinking_and_says_its_reward(trained):
     state = torch.load(trained / "refinement/whole/checkpoint.pth", weights_only=False)
     stats = state["reporter"]["stats"][2]["train"]
     assert {"reward", "informative", "length"} <= set(stats)
+
+
+def test_published_configurations_state_known_keys():
+    """Keys of the model and the batches; ESPnet's own are its."""
+    published = Path(folders.__file__).parent / "published"
+    confs = {path.stem: yaml.safe_load(path.read_text()) for path in published.glob("*.yaml")}
+    assert {conf["phase"] for conf in confs.values()} == {*confs} == {
+        "thinking", "refinement", "reconstruction",
+    }  # fmt: skip
+    assert ReconstructionOptions(**confs["reconstruction"]["model_conf"]) == ReconstructionOptions()
+    thinking, refinement = (confs[name]["model_conf"] for name in ("thinking", "refinement"))
+    assert from_section(LoraOptions, thinking["lora"], "lora").rank == 32
+    make_judge(refinement.pop("judge"))
+    question = refinement.pop("question")
+    assert question in WORDINGS["analysis"]
+    assert RefinementOptions(**refinement).group == 8
+    check_kinds(confs["refinement"]["batch_conf"]["kinds"])
+
+
+def test_questions_about_a_cut():
+    from lhotse import MonoCut, SupervisionSegment
+
+    said = SupervisionSegment("a", "a", 0.0, 1.0, text="red", custom={"labels": {"mood": "calm"}})
+    pair = {"question": "Who?", "answer": "a bird"}
+    cut = MonoCut("a", 0.0, 1.0, 0, supervisions=[said], custom={"qa": [pair], "caption": ""})
+    found = list(examples_of(cut, [*WORDINGS], lambda count: count - 1))
+    assert found == [
+        ("transcription", "Give the spoken text.", "red"),
+        ("label", "What is the mood in this recording?", "calm"),
+        ("qa", "Who?", "a bird"),
+    ]
+    assert [e.kind for e in examples_of(cut, ["qa"], lambda count: 0)] == ["qa"]
+    with pytest.raises(UASError, match="unknown kind of question: songs"):
+        check_kinds(["qa", "songs"])
 
 
 def test_judges():

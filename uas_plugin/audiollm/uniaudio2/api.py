@@ -38,11 +38,13 @@ from uas_plugin.checkpoint import load_experiment, load_weights
 from uas_plugin.codec.reasoning.branches import BranchIds
 from uas_plugin.data.text import MODEL_NAME
 from uas_plugin.errors import UASError
+from uas_plugin.hub import download
 
 Answer = str | BranchIds | tuple[BranchIds, ...]
 MODEL_TYPE, CONFIG, WEIGHTS = "uas_uniaudio2", "config.json", "model.safetensors"
 RELEASE_CONFIG = "llm_config.yaml"
 TEXT_FILES = (HF_NAME, MODEL_NAME)
+HUB_FILES = (CONFIG, WEIGHTS, *TEXT_FILES, RELEASE_CONFIG, "*.checkpoint")
 TRAINED = "training_model.model."  # attributes of the ESPnet wrapper
 ROUND = 256  # caches are made for a multiple of so many frames, so that the next batch fits too
 
@@ -270,7 +272,8 @@ def load_unified_lm(
     checkpoint: str | os.PathLike[str] | None = None,
     text_tokenizer: str | os.PathLike[str] | None = None,
 ) -> UnifiedLM:
-    """Load a folder of ours, or a release: ``llm_config.yaml`` with its newest ``*.checkpoint``.
+    """Load a folder of ours, or a release: ``llm_config.yaml`` with its newest ``*.checkpoint``;
+    or the name of either on a hub.
 
     Args:
         dtype: of the weights, a torch dtype or its name; default: as stored.
@@ -281,6 +284,8 @@ def load_unified_lm(
         UASError: a file is missing or damaged, or the files do not fit each other.
     """
     folder = Path(path)
+    if not folder.is_dir():
+        folder = download(os.fspath(path), HUB_FILES)
     if not is_unified_lm(folder):
         raise UASError(f"{folder} holds no unified LM: {CONFIG} or {RELEASE_CONFIG} is looked for")
     if (folder / RELEASE_CONFIG).is_file():
