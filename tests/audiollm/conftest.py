@@ -109,3 +109,20 @@ def tiny(made):
     return AudioLLM(
         vocabulary=made.vocabulary, hidden_size=32, num_layers=2, num_heads=2, intermediate_size=64
     ).eval()
+
+
+@pytest.fixture(scope="session")
+def letters_folder(tmp_path_factory):
+    """``make(letters, unknown)``: a folder with a text tokenizer of single characters."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    def make(letters: str, unknown: str = "-") -> Path:
+        vocab = {letter: i for i, letter in enumerate(letters)}
+        tokenizer = Tokenizer(models.WordLevel(vocab, unk_token=unknown))
+        tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+        tokenizer.decoder = decoders.Fuse()
+        folder = tmp_path_factory.mktemp("letters")
+        tokenizer.save(str(folder / "tokenizer.json"))
+        return folder
+
+    return make

@@ -16,7 +16,8 @@ from uas_plugin.audiollm.uniaudio2.config import (
     StackConfig,
     UniAudio2Config,
 )
-from uas_plugin.audiollm.uniaudio2.decoding import FrameDecoder, Sampling
+from uas_plugin.audiollm.uniaudio2.decoding import FrameDecoder
+from uas_plugin.audiollm.uniaudio2.frame import Sampling
 from uas_plugin.audiollm.uniaudio2.generate import (
     GenerationOptions,
     beam_search,
@@ -62,18 +63,10 @@ SIZES = UniAudio2Config(
 
 
 @pytest.fixture(scope="module")
-def text_folder(tmp_path_factory):
+def text_folder(letters_folder):
     """A tokenizer of single characters."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
-    letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ .,?'\n-"[:CHARACTERS]
-    vocab = {letter: i for i, letter in enumerate(letters)}
-    made = Tokenizer(models.WordLevel(vocab, unk_token="-"))
-    made.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    made.decoder = decoders.Fuse()
-    folder = tmp_path_factory.mktemp("text")
-    made.save(str(folder / "tokenizer.json"))
-    return folder
+    letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ .,?'\n-"
+    return letters_folder(letters[:CHARACTERS])
 
 
 @pytest.fixture(scope="module")

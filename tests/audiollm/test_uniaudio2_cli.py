@@ -34,16 +34,8 @@ CLIP = BranchIds(
 
 
 @pytest.fixture(scope="module")
-def text_folder(tmp_path_factory):
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
-    letters = "abcdefghijklmnopqrstuvwxyz .-\n"
-    made = Tokenizer(models.WordLevel({c: i for i, c in enumerate(letters)}, unk_token="-"))
-    made.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    made.decoder = decoders.Fuse()
-    folder = tmp_path_factory.mktemp("text")
-    made.save(str(folder / "tokenizer.json"))
-    return folder
+def text_folder(letters_folder):
+    return letters_folder("abcdefghijklmnopqrstuvwxyz .-\n")
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +113,86 @@ def test_prompts_of_a_file(model, tmp_path):
     np.testing.assert_array_equal(read_codes(tmp_path / "utt_1_reason.pt"), CLIP.reasoning)
 
 
+@pytest.fixture
+def token_files(tmp_path):
+    for suffix, codes in zip(("reason", "semantic"), CLIP, strict=True):
+        write_codes(tmp_path / f"x_{suffix}.pt", codes)
+    return tmp_path
+
+
+def test_a_task_of_one_branch_needs_its_file_only(model, token_files):
+    out = token_files / "out"
+    run("--task", "reason_to_semantic", "--stage", 1, "--model", model, "--output_dir", out,
+        "--reason_pt", token_files / "x_reason.pt", "--topk", 1)  # fmt: skip
+    np.testing.assert_array_equal(read_codes(out / "x_reason.pt"), CLIP.reasoning)
+    with pytest.raises(UASError, match="semantic_to_reason needs --semantic_pt"):
+        run("--task", "semantic_to_reason", "--model", model, "--reason_pt", "x_reason.pt")
+
+
+def test_cuts_of_a_token_dump_go_in_and_cuts_come_out(model, codec, tmp_path, capsys):
+    """No codec is needed to understand what was dumped."""
+    from lhotse import MonoCut, NumpyHdf5Writer, SupervisionSegment
+
+    from uas_plugin.data.manifests import load_cuts, save_cuts
+
+    cuts = []
+    with NumpyHdf5Writer(tmp_path / "ids.h5") as writer:
+        for name in ("a", "b/c"):
+            said = SupervisionSegment(name, name, 0.0, 0.4, text=TEXT)
+            cut = MonoCut(name, 0.0, 0.4, 0, supervisions=[said])
+            cut.tokens = writer.store_array(
+                name, CLIP.reconstruction, frame_shift=0.08, temporal_dim=0, start=0
+            )
+            cut.reasoning_tokens = writer.store_array(
+                f"{name}_r", CLIP.reasoning, frame_shift=0.2, temporal_dim=0, start=0
+            )
+            cuts.append(cut)
+    save_cuts(cuts, tmp_path / "cuts.jsonl.gz")
+    common = ("--model", model, "--output_dir", tmp_path / "out", "--cuts",
+              tmp_path / "cuts.jsonl.gz")  # fmt: skip
+    run("--task", "ASR", *common)
+    assert (tmp_path / "out/ASR_results.txt").read_text() == f"a\t{TEXT}\nb_c\t{TEXT}\n"
+    answered = list(load_cuts(tmp_path / "out/ASR_cuts.jsonl.gz"))
+    assert [(cut.id, cut.answer) for cut in answered] == [("a", TEXT), ("b/c", TEXT)]
+    run("--task", "TTS", *common, "--codec", codec, "--topk", 1, "--codec_steps", 1)
+    made = list(load_cuts(tmp_path / "out/wavs/cuts.jsonl.gz"))
+    assert [cut.id for cut in made] == ["a", "b_c"]
+    assert made[1].supervisions[0].custom == {"task": "TTS", "source": "b/c"}
+    assert made[0].supervisions[0].text == TEXT and made[0].load_audio().shape == (1, 9600)
+
+
+def test_a_recording_that_cannot_be_used_is_named(model, codec, tmp_path, capsys):
+    soundfile.write(tmp_path / "good.wav", np.zeros(9600), 24_000)
+    (tmp_path / "bad.wav").write_text("no audio")
+    run("--task", "ASR", "--model", model, "--codec", codec, "--audio_dir", tmp_path,
+        "--output_dir", tmp_path)  # fmt: skip
+    printed = capsys.readouterr().out
+    assert "1 of 2 cuts left out: bad: bad: cannot be decoded" in printed
+    assert (tmp_path / "ASR_results.txt").read_text().startswith("good\t")
+
+
+def test_demonstrations_of_a_file(model, token_files):
+    shown = token_files / "shown.jsonl"
+    row = {"audio": "x_reason.pt", "answer_text": TEXT}
+    shown.write_text(2 * (json.dumps(row) + "\n"))
+    files = ("--token_dir", token_files, "--output_dir", token_files / "out")
+    run("--task", "sound_classification", "--model", model, *files, "--demonstrations", shown)
+    assert (token_files / "out/sound_classification_results.txt").exists()
+    cases = {
+        "not json": "line 1: no JSON",
+        "[1]": "line 1: expected an object",
+        json.dumps({"hue": 1}): "line 1: unknown hue; known: audio",
+        json.dumps({"audio": "y_reason.pt"}): "y_reason.pt is missing",
+        json.dumps({"audio": "x_reason.pt"}): "sound_classification needs answer_text",
+        (json.dumps(row) + "\n") * 30: "with 30 demonstrations takes .* fewer demonstrations",
+    }
+    for text, message in cases.items():
+        shown.write_text(text)
+        with pytest.raises(UASError, match=message):
+            run("--task", "sound_classification", "--model", model, *files, "--demonstrations",
+                shown)  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -135,6 +207,47 @@ def test_prompts_of_a_file(model, tmp_path):
 def test_what_is_missing_is_named(model, tmp_path, arguments, message):
     with pytest.raises(UASError, match=message):
         run(*arguments, "--model", model, "--output_dir", tmp_path)
+
+
+def test_ids_outside_the_codebooks(model, token_files):
+    write_codes(token_files / "big_semantic.pt", CLIP.reconstruction + 32)
+    run_on = ("--task", "ASR", "--model", model, "--reason_pt", token_files / "x_reason.pt")
+    with pytest.raises(UASError, match="semantic_seq holds id .* 0 .. 31: .* swapped"):
+        run(*run_on, "--semantic_pt", token_files / "big_semantic.pt")
+
+
+def test_prompts_without_the_task(model, token_files):
+    (token_files / "p.json").write_text(json.dumps({"TTS": [PROMPT]}))
+    with pytest.raises(UASError, match="no list of prompts for ASR .*there is: TTS.*: add it"):
+        main(["--task", "ASR", "--model", str(model), "--token_dir", str(token_files),
+              "--prompt_json", str(token_files / "p.json")])  # fmt: skip
+
+
+def test_a_model_by_its_name_on_a_hub(model, tmp_path, monkeypatch):
+    """Only what the model needs is fetched; of ours and of a release alike."""
+    import fnmatch
+    import shutil
+
+    import huggingface_hub
+
+    import uas_plugin
+
+    asked = []
+
+    def fetch(name, allow_patterns):
+        asked.append(name)
+        for path in model.iterdir():
+            if any(fnmatch.fnmatch(path.name, pattern) for pattern in allow_patterns):
+                shutil.copy(path, tmp_path / path.name)
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    lm = uas_plugin.load_audiollm("someone/uniaudio2")
+    assert lm.generate("ASR", Item(audio=CLIP), prompt=PROMPT) == TEXT
+    assert set(asked) == {"someone/uniaudio2"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "config.json", "model.safetensors", "tokenizer.json"
+    }  # fmt: skip
 
 
 def test_swapped_and_malformed_token_files(model, tmp_path):

@@ -129,7 +129,7 @@ def test_frame_by_frame(model, given, golden):
         tokens, tokens_mask = torch.stack(prompt), torch.stack(mask)
         decoder = FrameDecoder(model, len(tokens))
         backbone_only = run["prefill"] == "forward"
-        made = decoder.prefill(tokens, tokens_mask, backbone_only=backbone_only)
+        made = decoder.prefill(tokens, tokens_mask, backbone_only=backbone_only, logits=True)
         golden.close(made, case["prefill_text_logits"])
         sampling = Sampling(run["topk"], run["temperature"], run["cfg_scale"])
         feed = audio_frame if run["mode"] == "audio" else text_frame

@@ -356,9 +356,12 @@ def load_audiollm(
     """
     from transformers import AutoModelForCausalLM
 
-    from uas_plugin.audiollm.uniaudio2.api import is_unified_lm, load_unified_lm
+    from uas_plugin.audiollm.uniaudio2.api import RELEASE_CONFIG, is_unified_lm, load_unified_lm
 
-    if is_unified_lm(Path(path_or_hub_id)):
+    given = Path(path_or_hub_id)
+    if not given.is_dir():
+        given = download(os.fspath(path_or_hub_id), ["config.json", RELEASE_CONFIG])
+    if is_unified_lm(given):
         return load_unified_lm(path_or_hub_id, device, dtype)
     folder = _local_folder(path_or_hub_id)
     vocabulary = Vocabulary.load(folder)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 MODEL_TYPE, CONFIG, WEIGHTS = "uas_token_decoder", "config.json", "model.safetensors"
 VOCODER_WEIGHTS = "vocoder.safetensors"  # of a vocoder that has weights
+HUB_FILES = ("*.json", "*.yaml", "*.safetensors", "*.pt", "*.pth", "*.checkpoint")
 SEED = 42  # of the noise; the released decoders set it at every call
 Prompt = tuple[np.ndarray, np.ndarray]  # token ids (N,), log-mel (F, M)
 
@@ -280,7 +281,7 @@ def load_codec(path: str | os.PathLike[str], device: str = "cpu") -> Any:
     if not folder.is_dir():
         from uas_plugin.hub import download
 
-        folder = download(os.fspath(path), ["*.json", "*.yaml", "*.safetensors", "*.pt"])
+        folder = download(os.fspath(path), HUB_FILES)
     if folders.is_reasoning_codec(folder):
         return folders.load_decoder(folder, device)
     found = released.locate(folder)

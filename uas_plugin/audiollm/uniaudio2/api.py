@@ -38,20 +38,30 @@ from uas_plugin.checkpoint import load_experiment, load_weights
 from uas_plugin.codec.reasoning.branches import BranchIds
 from uas_plugin.data.text import MODEL_NAME
 from uas_plugin.errors import UASError
+from uas_plugin.hub import download
 
 Answer = str | BranchIds | tuple[BranchIds, ...]
 MODEL_TYPE, CONFIG, WEIGHTS = "uas_uniaudio2", "config.json", "model.safetensors"
 RELEASE_CONFIG = "llm_config.yaml"
 TEXT_FILES = (HF_NAME, MODEL_NAME)
+HUB_FILES = (CONFIG, WEIGHTS, *TEXT_FILES, RELEASE_CONFIG, "*.checkpoint")
 TRAINED = "training_model.model."  # attributes of the ESPnet wrapper
+ROUND = 256  # caches are made for a multiple of so many frames, so that the next batch fits too
 
 
 class UnifiedLM:
-    """A model with its marks and text tokenizer; made by `load_unified_lm`."""
+    """A model with its marks and text tokenizer; made by `load_unified_lm`.
+
+    Attributes:
+        mode: how frames are run, see `FrameDecoder`; None: CUDA graphs on a GPU, else eager.
+    """
+
+    mode: str | None = None
 
     def __init__(self, model: UniAudio2, ids: SpecialIds, text: TextIds) -> None:
         self.model, self.ids, self.text = model.eval(), ids, text
         self.packer = Packer(ids)
+        self._held: FrameDecoder | None = None
 
     @property
     def device(self) -> torch.device:
@@ -175,16 +185,26 @@ class UnifiedLM:
     def _decoder(
         self, batch: Batch, rows: int, options: GenerationOptions
     ) -> tuple[FrameDecoder, GenerationOptions]:
-        """Caches for a batch, no longer than needed, and options that fit into them."""
+        """Caches for a batch, those of the last one if they do, and options that fit into them."""
         limit = self.model.config.max_frames
         longest = batch.tokens.shape[1]
         steps = min(options.steps, limit - longest + 1)
-        different = bool(batch.pads.any())
-        decoder = FrameDecoder(
-            self.model, rows, min(limit, longest + steps), batch.pads if different else None
+        needed, padded = min(limit, longest + steps), bool(batch.pads.any())
+        held = self._held
+        fits = (
+            held is not None
+            and held.rows == rows
+            and held.max_frames >= needed
+            and (held.pads is not None) == padded
+            and held.device == self.device
         )
+        if held is None or not fits:
+            frames = min(limit, -(-needed // ROUND) * ROUND)
+            held = FrameDecoder(self.model, rows, frames, batch.pads if padded else None, self.mode)
+            self._held = held
+        held.start(batch.pads if padded else None)
         values = vars(options) | {"steps": steps}
-        return decoder, GenerationOptions(**values)
+        return held, GenerationOptions(**values)
 
     def save_pretrained(self, folder: str | os.PathLike[str], text_folder: Path) -> None:
         """Write a folder that `load_unified_lm` reads; the text tokenizer is copied."""
@@ -204,7 +224,7 @@ class UnifiedLM:
             source = Path(text_folder) / name
             if source.is_file() and source.resolve() != (folder / name).resolve():
                 shutil.copyfile(source, folder / name)
-        state = {k: v.detach().cpu().contiguous() for k, v in self.model.state_dict().items()}
+        state = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
         with atomic_path(folder / WEIGHTS) as temporary:
             save_file(state, temporary, metadata={"format": "pt"})
 
@@ -252,7 +272,8 @@ def load_unified_lm(
     checkpoint: str | os.PathLike[str] | None = None,
     text_tokenizer: str | os.PathLike[str] | None = None,
 ) -> UnifiedLM:
-    """Load a folder of ours, or a release: ``llm_config.yaml`` with its newest ``*.checkpoint``.
+    """Load a folder of ours, or a release: ``llm_config.yaml`` with its newest ``*.checkpoint``;
+    or the name of either on a hub.
 
     Args:
         dtype: of the weights, a torch dtype or its name; default: as stored.
@@ -263,6 +284,8 @@ def load_unified_lm(
         UASError: a file is missing or damaged, or the files do not fit each other.
     """
     folder = Path(path)
+    if not folder.is_dir():
+        folder = download(os.fspath(path), HUB_FILES)
     if not is_unified_lm(folder):
         raise UASError(f"{folder} holds no unified LM: {CONFIG} or {RELEASE_CONFIG} is looked for")
     if (folder / RELEASE_CONFIG).is_file():

@@ -6,49 +6,41 @@ rows first, then negative ones). `N` frames of the prompt. A sampled frame is ``
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from uas_plugin.audiollm.uniaudio2.config import CODEBOOKS, STREAMS
+from uas_plugin.audiollm.uniaudio2.frame import (
+    CUDAGraphs,
+    Fed,
+    FrameModel,
+    Kind,
+    Sampling,
+    Step,
+)
 from uas_plugin.audiollm.uniaudio2.model import Caches, UniAudio2
-from uas_plugin.audiollm.uniaudio2.sampling import check_sampling, exponential, sample
+from uas_plugin.audiollm.uniaudio2.sampling import check_sampling, exponential
 from uas_plugin.audiollm.uniaudio2.stack import StaticCache
 from uas_plugin.errors import UASError
 
 BUCKET = 64  # caches are looked at up to the next multiple of it
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How ids are drawn; ``guidance`` above 1 needs negative rows."""
-
-    topk: int = 50
-    temperature: float = 0.9
-    guidance: float = 1.0
-
-
-class Step(NamedTuple):
-    """``frames`` (B, 9) int64, the text id first; logits as the sampler got them.
-
-    ``raw_text_logits`` (R, W) are those before guidance; ``audio_logits`` (8, B, V), or None with
-    zeros in the frames, where only text was asked for.
-    """
-
-    frames: Tensor
-    text_logits: Tensor
-    audio_logits: Tensor | None
-    raw_text_logits: Tensor
+MODES = ("eager", "graphs", "compile")
 
 
 class FrameDecoder:
     """A model with caches for ``rows`` rows of at most ``max_frames`` frames.
 
+    They are allocated once; `start` makes them ready for the next prompts.
+
     Args:
-        pads: (rows,) frames of padding in front of each prompt, where prompts differ in length;
-            they are looked at by nobody and take no position.
+        pads: see `start`; with None here there never are any.
+        mode: "eager"; "graphs", frames captured as CUDA graphs (the default on a GPU); "compile",
+            frames compiled by torch.compile, which takes a minute or more at first.
+
+    Raises:
+        UASError: an unknown mode, or graphs without a GPU.
     """
 
     def __init__(
@@ -57,29 +49,41 @@ class FrameDecoder:
         rows: int,
         max_frames: int | None = None,
         pads: Tensor | None = None,
+        mode: str | None = None,
     ) -> None:
         self.model = model.eval()
         config = model.config
         weight = model.projection.weight
-        self.device = weight.device
+        self.device, self.rows = weight.device, rows
         self.max_frames = max_frames or config.max_frames
         stacks = (config.backbone, config.understanding, config.generation)
         self.caches = Caches(
             *(StaticCache(s, rows, self.max_frames, self.device, weight.dtype) for s in stacks)
         )
         self.depth_cache = StaticCache(config.depth, rows, CODEBOOKS, self.device, weight.dtype)
-        self.pads = None if pads is None else pads.to(self.device)
-        self._depth_steps = torch.arange(CODEBOOKS, device=self.device)
-        causal = torch.ones(CODEBOOKS, CODEBOOKS, dtype=torch.bool, device=self.device).tril()
-        self._depth_masks = causal[:, None, None, None]
+        self.pads = None if pads is None else pads.to(self.device, copy=True)
+        self._slots = torch.arange(self.max_frames, device=self.device)
+        self.mode = mode or ("graphs" if self.device.type == "cuda" else "eager")
+        with torch.no_grad():
+            frame = FrameModel(model, self.caches, self.depth_cache, self.pads)
+        self._frame = _in_mode(frame, self.mode, self.device)
+
+    def start(self, pads: Tensor | None = None) -> None:
+        """Forget everything.
+
+        Args:
+            pads: (rows,) frames of padding in front of each prompt, where prompts differ in length;
+                they are looked at by nobody and take no position.
+        """
+        for cache in (*self.caches, self.depth_cache):
+            if cache is not None:
+                cache.reset()
+        if self.pads is not None:
+            self.pads.copy_(torch.zeros_like(self.pads) if pads is None else pads)
 
     def _place(self, start: int, count: int) -> tuple[Tensor, Tensor, int]:
         """Positions (rows or 1, count), mask (rows or 1, 1, count, seen), and ``seen``."""
-        if start + count > self.max_frames:
-            raise UASError(
-                f"{start + count} frames; the model holds {self.max_frames}: shorten the input"
-            )
-        seen = min(-(-(start + count) // BUCKET) * BUCKET, self.max_frames)
+        seen = self._seen(start + count)
         here = torch.arange(start, start + count, device=self.device)
         keys = torch.arange(seen, device=self.device)
         mask = (keys[None, :] <= here[:, None])[None, None]
@@ -91,29 +95,38 @@ class FrameDecoder:
         mask = (mask & real[:, None, None, :]) | own[None, None]
         return (here[None] - self.pads[:, None]).clamp(min=0), mask, seen
 
-    def _hidden(self, tokens: Tensor, tokens_mask: Tensor, start: int, caches: Caches) -> Tensor:
-        positions, mask, seen = self._place(start, tokens.shape[1])
-        here = torch.arange(start, start + tokens.shape[1], device=self.device)
-        for cache in caches:
-            if cache is not None:
-                cache.at(here, seen)
-        return self.model.hidden(tokens, tokens_mask, positions, mask, caches)
+    def _seen(self, frames: int) -> int:
+        """How far the caches are looked at for so many frames: few different numbers."""
+        if frames > self.max_frames:
+            raise UASError(f"{frames} frames; the model holds {self.max_frames}: shorten the input")
+        return min(-(-frames // BUCKET) * BUCKET, self.max_frames)
 
     @torch.inference_mode()
     def prefill(
-        self, tokens: Tensor, tokens_mask: Tensor, *, backbone_only: bool = False
-    ) -> Tensor:
-        """Read a prompt (R, N, 9) but its last frame; text logits (R, N - 1, W).
+        self,
+        tokens: Tensor,
+        tokens_mask: Tensor,
+        *,
+        backbone_only: bool = False,
+        logits: bool = False,
+    ) -> Tensor | None:
+        """Read a prompt (R, N, 9) but its last frame; text logits (R, N - 1, W) if wanted.
 
         Args:
             backbone_only: leave the experts' caches empty, as the published n-gram and
                 question-answering modes do.
         """
         caches = Caches(self.caches.backbone, None, None) if backbone_only else self.caches
-        if tokens.shape[1] < 2:
+        count = tokens.shape[1] - 1
+        if count < 1:
             return tokens.new_zeros((len(tokens), 0, self.model.config.text_vocab)).float()
-        h = self._hidden(tokens[:, :-1], tokens_mask[:, :-1], 0, caches)
-        return self.model.text_head(h)
+        positions, mask, seen = self._place(0, count)
+        here = torch.arange(count, device=self.device)
+        for cache in caches:
+            if cache is not None:
+                cache.at(here, seen)
+        h = self.model.hidden(tokens[:, :-1], tokens_mask[:, :-1], positions, mask, caches)
+        return self.model.text_head(h) if logits else None
 
     @torch.inference_mode()
     def step(
@@ -123,6 +136,7 @@ class FrameDecoder:
         position: int,
         sampling: Sampling,
         *,
+        text: bool = True,
         audio: bool = True,
         forbidden: Tensor | None = None,
         generator: torch.Generator | None = None,
@@ -130,66 +144,29 @@ class FrameDecoder:
         """Feed one frame (R, 9) that stands at ``position`` and sample the next.
 
         Args:
-            audio: sample audio ids too; without, the depth decoder does not run.
+            text, audio: what to sample; without audio, the depth decoder does not run.
             forbidden: (B, V) or (V,) bool, audio ids that must not come.
 
         Raises:
             UASError: guidance with an odd number of rows, or the caches are full.
         """
-        guided = sampling.guidance > 1
         rows = len(tokens)
-        if guided and rows % 2:
+        if sampling.guided and rows % 2:
             raise UASError("guidance needs a negative prompt beside every prompt")
-        h = self._hidden(tokens[:, None], tokens_mask[:, None], position, self.caches)[:, 0]
-        raw = self.model.text_head(h)
-        text_logits = _guide(raw, sampling.guidance) if guided else raw
-        batch = len(text_logits)
-        draws = exponential((batch, raw.shape[-1]), self.device, generator)
-        text_topk = min(sampling.topk, raw.shape[-1])
-        ids = sample(text_logits, draws, topk=text_topk, temperature=sampling.temperature)
-        if not audio:
-            nothing = ids.new_zeros(batch, CODEBOOKS)
-            return Step(torch.cat([ids[:, None], nothing], dim=-1), text_logits, None, raw)
-        frames, logits = self._audio_ids(h, sampling, forbidden, generator)
-        return Step(torch.cat([ids[:, None], frames], dim=-1), text_logits, logits, raw)
-
-    def _audio_ids(
-        self,
-        x: Tensor,
-        sampling: Sampling,
-        forbidden: Tensor | None,
-        generator: torch.Generator | None,
-    ) -> tuple[Tensor, Tensor]:
-        """Ids (B, 8) and logits (8, B, V) of the frame after states ``x`` (R, D)."""
-        guided = sampling.guidance > 1
-        frames, logits = [], []
-        for q in range(CODEBOOKS):
-            made = _guide(self._depth(x, q), sampling.guidance) if guided else self._depth(x, q)
-            draws = exponential((len(made), made.shape[-1]), self.device, generator)
-            ids = sample(
-                made,
-                draws,
-                topk=sampling.topk,
-                temperature=sampling.temperature,
-                forbidden=forbidden,
-            )
-            logits.append(made)
-            frames.append(ids)
-            if guided:
-                ids = torch.cat([ids, ids])
-            x = self.model.audio_embeddings(ids + self.model.first_rows[q])
-        return torch.stack(frames, dim=-1), torch.stack(logits)
-
-    def _depth(self, x: Tensor, q: int) -> Tensor:
-        """Logits (R, V) of codebook ``q``; what later positions hold is masked, not erased."""
-        cache = self.depth_cache.at(self._depth_steps[q : q + 1], CODEBOOKS)
-        out = self.model.depth(
-            self.model.projection(x)[:, None],
-            self._depth_steps[None, q : q + 1],
-            self._depth_masks[q],
-            cache,
-        )
-        return out[:, 0] @ self.model.audio_head[q]
+        batch = rows // 2 if sampling.guided else rows
+        config = self.model.config
+        draws: list[Tensor | None] = [None, None]
+        if sampling.topk > 1:  # the likeliest needs no draws
+            if text:
+                draws[0] = exponential((batch, config.text_vocab), self.device, generator)
+            if audio:
+                shape = (CODEBOOKS, batch, config.audio_vocab)
+                draws[1] = exponential(shape, self.device, generator)
+        seen = self._seen(position + 1)  # refuses what the caches do not hold
+        slot = self._slots[position : position + 1]
+        masked = self.mode != "eager"
+        kind = Kind(seen if masked else position + 1, masked, sampling, text, audio)
+        return self._frame(Fed(tokens, tokens_mask, slot, forbidden, *draws), kind)
 
     def reorder(self, rows: Tensor) -> None:
         """Row i goes on from the former row ``rows[i]`` (beam search)."""
@@ -207,9 +184,16 @@ class FrameDecoder:
         check_sampling(sampling.topk, sampling.temperature, vocab, forbid_prefix)
 
 
-def _guide(logits: Tensor, scale: float) -> Tensor:
-    conditional, free = logits.chunk(2)
-    return free + (conditional - free) * scale
+def _in_mode(frame: FrameModel, mode: str, device: torch.device) -> Callable[[Fed, Kind], Step]:
+    if mode not in MODES:
+        raise UASError(f"mode must be one of {', '.join(MODES)}, not {mode}")
+    if mode == "graphs":
+        if device.type != "cuda":
+            raise UASError("mode graphs needs a GPU: take eager or compile")
+        return CUDAGraphs(frame)
+    if mode == "compile":
+        return torch.compile(frame.__call__, fullgraph=True, dynamic=False)
+    return frame
 
 
 def audio_frame(frames: Tensor) -> tuple[Tensor, Tensor]:

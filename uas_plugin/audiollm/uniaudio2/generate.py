@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from uas_plugin.audiollm.uniaudio2.config import CODEBOOKS, STREAMS, SpecialIds
-from uas_plugin.audiollm.uniaudio2.decoding import Sampling, audio_frame, text_frame
+from uas_plugin.audiollm.uniaudio2.decoding import audio_frame, text_frame
+from uas_plugin.audiollm.uniaudio2.frame import Sampling
 from uas_plugin.audiollm.uniaudio2.packing import Packed, Packer
 from uas_plugin.errors import UASError
 
@@ -152,6 +153,7 @@ def generate_audio(
             frame_mask,
             position + step,
             options.sampling,
+            text=options.published,  # it would be thrown away
             forbidden=phases.forbidden,
             generator=generator,
         ).frames

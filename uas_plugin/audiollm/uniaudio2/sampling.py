@@ -27,7 +27,7 @@ def check_sampling(topk: int, temperature: float, vocab: int, forbid_prefix: int
 
 def sample(
     logits: Tensor,
-    draws: Tensor,
+    draws: Tensor | None,
     *,
     topk: int,
     temperature: float,
@@ -38,8 +38,12 @@ def sample(
     No value is read back from the device. Ties at the k-th logit all take part.
 
     Args:
-        logits, draws: (B, V). forbidden: (B, V) or (V,) bool.
+        logits, draws: (B, V); top-k 1 needs no draws. forbidden: (B, V) or (V,) bool.
     """
+    if topk == 1:
+        allowed = logits if forbidden is None else logits.masked_fill(forbidden, -torch.inf)
+        return allowed.argmax(dim=-1)
+    assert draws is not None
     scaled = logits.float() / temperature
     if forbidden is not None:
         scaled = scaled.masked_fill(forbidden, -torch.inf)
