@@ -41,6 +41,7 @@ def clip(name: str, label: str) -> StoredClip:
 
 
 CLIPS = [clip(f"{label}{i}", label) for label in ("bell", "dog", "rain", "saw") for i in range(3)]
+SHOWN = [clip(f"{label}-{i}", label) for label in ("bell", "dog", "rain", "saw") for i in range(2)]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def lm() -> UnifiedLM:
 
 @given(seed=st.integers(0, 1000), shots=st.integers(1, 2), repeats=st.integers(1, 3))
 def test_episodes(seed, shots, repeats) -> None:
-    found = episodes(CLIPS, ["rain", "saw"], shots=shots, repeats=repeats, seed=seed)
+    found = episodes(CLIPS, SHOWN, ["rain", "saw"], shots=shots, repeats=repeats, seed=seed)
     assert len(found) == len(CLIPS) * repeats
 
     for episode in found:
@@ -68,7 +69,7 @@ def test_episodes(seed, shots, repeats) -> None:
 
 
 def test_controls() -> None:
-    one, other = episodes(CLIPS, [], repeats=1)[:2]
+    one, other = episodes(CLIPS, SHOWN, [], repeats=1)[:2]
     swapped = controlled(one, "swapped", other)
     assert all(a[1] == 1 - b[1] for a, b in zip(swapped.shown, one.shown, strict=True))
     assert controlled(one, "shuffled", other).query is other.query
@@ -76,17 +77,19 @@ def test_controls() -> None:
     assert controlled(one, "none", other) is one
 
 
-def test_a_class_with_one_clip_or_no_partner_has_no_episode() -> None:
-    assert not episodes(CLIPS[:3], [])
-    assert not episodes([*CLIPS[:3], CLIPS[3]], ["dog"])
-    lone = episodes([*CLIPS[:3], CLIPS[3]], [], repeats=1)
-    assert {e.query.labels["sound"] for e in lone} == {"bell"}
+def test_a_class_with_too_few_shown_or_no_partner_has_no_episode() -> None:
+    assert not episodes(CLIPS, [], [])
+    assert not episodes(CLIPS, SHOWN[:2], [])
+    assert not episodes(CLIPS, SHOWN[:4], ["dog"])
+    assert not episodes(CLIPS, SHOWN, [], shots=3)
+    some = episodes(CLIPS, SHOWN[:4], [], repeats=1)
+    assert {e.query.labels["sound"] for e in some} == {"bell", "dog"}
 
 
 @settings(max_examples=8, deadline=None)
 @given(order=st.permutations(range(6)))
 def test_scores_do_not_depend_on_the_batch(lm, order) -> None:
-    found = episodes(CLIPS, [], repeats=1)[:3]
+    found = episodes(CLIPS, SHOWN, [], repeats=1)[:3]
     rows = [_packed(lm, e, label) for e in found for label in e.labels]
     alone = np.array([_scores(lm, [row])[0] for row in rows])
     together = _scores(lm, [rows[i] for i in order])
@@ -95,7 +98,7 @@ def test_scores_do_not_depend_on_the_batch(lm, order) -> None:
 
 
 def test_answers(lm) -> None:
-    found = episodes(CLIPS, ["saw"], repeats=1)
+    found = episodes(CLIPS, SHOWN, ["saw"], repeats=1)
     rows = list(answer_episodes(lm, found, batch_size=5))
     assert [row["id"] for row in rows] == [e.query.name for e in found]
     assert all(row[control] in (0, 1) for row in rows for control in CONTROLS)

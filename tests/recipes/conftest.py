@@ -1,4 +1,4 @@
-"""The smoke run: all ten stages on two minutes of audio, made once for all tests of this folder."""
+"""Smoke runs: all ten stages on two minutes of audio, made once for all tests of this folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-RUN_SH = ROOT / "egs" / "mini" / "uas1" / "run.sh"
+RECIPES = ROOT / "egs" / "mini"
 KILLED_LOG = "killed.log"
 
 
@@ -28,6 +28,7 @@ class SmokeRun:
 
     base: Path
     output: str = ""
+    recipe: str = "uas1"
 
     @property
     def data(self) -> Path:
@@ -43,7 +44,7 @@ class SmokeRun:
 
     def command(self, *words: str) -> list[str]:
         folders = [f"--{name}dir={self.base / name}" for name in ("data", "dump", "exp")]
-        return [str(RUN_SH), "size=smoke", *folders, *words]
+        return [str(RECIPES / self.recipe / "run.sh"), "size=smoke", *folders, *words]
 
     def run(self, *words: str) -> str:
         """Call run.sh to its end; its output. Fails the test when run.sh fails."""
@@ -79,7 +80,7 @@ class SmokeRun:
         for name in without:
             path = base / name
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-        return SmokeRun(base)
+        return SmokeRun(base, recipe=self.recipe)
 
 
 def unique(folder: Path) -> Path:
@@ -89,18 +90,26 @@ def unique(folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> SmokeRun:
-    """A finished smoke run. Tests must leave it as it is (copy it).
+    """A finished smoke run of egs/mini/uas1. Tests must leave it as it is (copy it)."""
+    return _finished(tmp_path_factory, "uas1")
 
-    Workers of pytest-xdist share one: the first that comes makes it, the others wait.
-    """
+
+@pytest.fixture(scope="session")
+def uniaudio2(tmp_path_factory: pytest.TempPathFactory) -> SmokeRun:
+    """The same of egs/mini/uniaudio2."""
+    return _finished(tmp_path_factory, "uniaudio2")
+
+
+def _finished(tmp_path_factory: pytest.TempPathFactory, recipe: str) -> SmokeRun:
+    """Workers of pytest-xdist share one run: the first that comes makes it, the others wait."""
     base = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         base = base.parent
-    record = base / "smoke.json"
-    with open(base / "smoke.lock", "w") as lock:
+    record = base / f"{recipe}.json"
+    with open(base / f"{recipe}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not record.exists():
-            run = SmokeRun(unique(base))
+            run = SmokeRun(unique(base), recipe=recipe)
             record.write_text(json.dumps([str(run.base), run.run()]))
     made, output = json.loads(record.read_text())
-    return SmokeRun(Path(made), output)
+    return SmokeRun(Path(made), output, recipe)

@@ -49,9 +49,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     conf = load_section(args.config)
     lm = load_unified_lm(args.model)
     clips = read_clips(args.clips / "test")
-    maker = request_maker(load_section(args.data_config), read_clips(args.clips / "train"))
+    train = read_clips(args.clips / "train")
+    maker = request_maker(load_section(args.data_config), train)
     if args.few_shot:
-        found = episodes(clips, maker.held_out, seed=conf["tasks"]["seed"], **conf["few_shot"])
+        seed = conf["tasks"]["seed"]
+        found = episodes(clips, train, maker.held_out, seed=seed, **conf["few_shot"])
         rows = answer_episodes(lm, found, conf["tasks"]["batch_size"]) if found else ()
         count = write_jsonl(args.output_dir / "few_shot.jsonl", rows)
         print(f"{args.output_dir}: {count} episodes")

@@ -18,7 +18,7 @@ UNIAUDIO2_STAGES = (
     Stage(
         4,
         "ReasoningCodec training",
-        ("reasoning_train", "reasoning_export", "reconstruction_train", "reconstruction_export"),
+        ("reasoning_train", "reconstruction_train"),
         ("{exp}/codec/export/model.safetensors",),
         (1, 2, 3),
     ),
@@ -35,7 +35,7 @@ UNIAUDIO2_STAGES = (
     Stage(
         7,
         "LM stage 4, with and without auditory sentences",
-        ("lm_branch", "lm_export"),
+        ("lm_branch",),
         ("{exp}/lm/stage4.{seed}/export/model.safetensors",),
         (2, 6),
     ),

@@ -67,7 +67,7 @@ rule reasoning_train:
         dev=cuts("dev"),
         text=f"{E}/text/bpe.model",
     output:
-        touch(f"{E}/codec/reasoning/done"),
+        f"{E}/codec/thinking/model.safetensors",
     log:
         f"{E}/logs/reasoning_train.log",
     benchmark:
@@ -79,29 +79,11 @@ rule reasoning_train:
     shell:
         "(export OMP_NUM_THREADS={threads};"
         " uas_bin fresh --dir $EXP/codec/reasoning {input} &&"
-        " uas_bin reasoning_codec_train --phase thinking --config {input.config}"
+        " uas_bin chain reasoning_codec_train --phase thinking --config {input.config}"
         " --train_cuts {input.train} --valid_cuts {input.dev} --codec $EXP/codec/start"
-        " --text_tokenizer $EXP/text"
-        " --output_dir $EXP/codec/reasoning --resume true) > {log} 2>&1"
-
-
-rule reasoning_export:
-    input:
-        done=f"{E}/codec/reasoning/done",
-        start=f"{E}/codec/start/model.safetensors",
-    output:
-        f"{E}/codec/thinking/model.safetensors",
-    log:
-        f"{E}/logs/reasoning_export.log",
-    benchmark:
-        f"{E}/benchmarks/reasoning_export.tsv"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=10,
-    shell:
-        "uas_bin reasoning_codec_export --model $EXP/codec/reasoning"
-        " --codec $EXP/codec/start --output_dir $EXP/codec/thinking > {log} 2>&1"
+        " --text_tokenizer $EXP/text --output_dir $EXP/codec/reasoning --resume true"
+        " -- reasoning_codec_export --model $EXP/codec/reasoning"
+        " --codec $EXP/codec/start --output_dir $EXP/codec/thinking) > {log} 2>&1"
 
 
 rule reconstruction_train:
@@ -111,7 +93,8 @@ rule reconstruction_train:
         train=cuts("train"),
         dev=cuts("dev"),
     output:
-        touch(f"{E}/codec/reconstruction/done"),
+        f"{E}/codec/export/model.safetensors",
+        f"{E}/codec/export/config.json",
     log:
         f"{E}/logs/reconstruction_train.log",
     benchmark:
@@ -123,26 +106,8 @@ rule reconstruction_train:
     shell:
         "(export OMP_NUM_THREADS={threads};"
         " uas_bin fresh --dir $EXP/codec/reconstruction {input} &&"
-        " uas_bin reasoning_codec_train --config {input.config}"
+        " uas_bin chain reasoning_codec_train --config {input.config}"
         " --train_cuts {input.train} --valid_cuts {input.dev} --codec $EXP/codec/thinking"
-        " --output_dir $EXP/codec/reconstruction --resume true) > {log} 2>&1"
-
-
-rule reconstruction_export:
-    input:
-        done=f"{E}/codec/reconstruction/done",
-        start=f"{E}/codec/thinking/model.safetensors",
-    output:
-        f"{E}/codec/export/model.safetensors",
-        f"{E}/codec/export/config.json",
-    log:
-        f"{E}/logs/reconstruction_export.log",
-    benchmark:
-        f"{E}/benchmarks/reconstruction_export.tsv"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=10,
-    shell:
-        "uas_bin reasoning_codec_export --model $EXP/codec/reconstruction"
-        " --codec $EXP/codec/thinking --output_dir $EXP/codec/export > {log} 2>&1"
+        " --output_dir $EXP/codec/reconstruction --resume true"
+        " -- reasoning_codec_export --model $EXP/codec/reconstruction"
+        " --codec $EXP/codec/thinking --output_dir $EXP/codec/export) > {log} 2>&1"

@@ -29,21 +29,21 @@ rule stage7:
 rule clips:
     input:
         config=f"{C}/clips.yaml",
-        cuts=lambda wildcards: cuts(wildcards.set),
+        cuts=[cuts(name) for name in SETS],
         codec=f"{E}/codec/export/model.safetensors",
     output:
-        f"{P}/clips/{{set}}/info.json",
+        expand("{p}/clips/{set}/info.json", p=P, set=SETS),
     log:
-        f"{E}/logs/clips.{{set}}.log",
+        f"{E}/logs/clips.log",
     benchmark:
-        f"{E}/benchmarks/clips.{{set}}.tsv"
+        f"{E}/benchmarks/clips.tsv"
     threads: 1
     resources:
         mem_mb=2000,
         runtime=30,
     shell:
         "uas_bin uniaudio2_clips --config {input.config} --cuts {input.cuts}"
-        " --codec $EXP/codec/export --output_dir $DUMP/clips/{wildcards.set} > {log} 2>&1"
+        " --codec $EXP/codec/export --output_dir $DUMP/clips > {log} 2>&1"
 
 
 rule sequences:
@@ -110,8 +110,9 @@ rule lm_branch:
         data=f"{P}/lm/info.json",
         special=f"{P}/lm/special.json",
         before=f"{E}/lm/stage3/done",
+        text=f"{E}/text/bpe.model",
     output:
-        touch(f"{E}/lm/{{branch}}.{{seed}}/done"),
+        f"{E}/lm/{{branch}}.{{seed}}/export/model.safetensors",
     log:
         f"{E}/logs/lm_branch.{{branch}}.{{seed}}.log",
     benchmark:
@@ -122,32 +123,12 @@ rule lm_branch:
         runtime=120,
     params:
         # What a branch learns from, and the stage whose losses it has.
-        how=lambda wildcards: (
-            "auditory 4" if wildcards.branch == "stage4" else "base 3"
-        ),
+        how=lambda wildcards: "auditory 4" if wildcards.branch == "stage4" else "base 3",
     shell:
         "(dir=$EXP/lm/{wildcards.branch}.{wildcards.seed}; read -r set stage <<< '{params.how}';"
-        " uas_bin fresh --dir $dir {input} && uas_bin uniaudio2_train --config {input.config}"
-        " --stage $stage --seed {wildcards.seed} --special {input.special}"
-        " --init_param $EXP/lm/stage3/valid.loss.ave.pth"
+        " uas_bin fresh --dir $dir {input} && uas_bin chain uniaudio2_train"
+        " --config {input.config} --stage $stage --seed {wildcards.seed}"
+        " --special {input.special} --init_param $EXP/lm/stage3/valid.loss.ave.pth"
         " --train_data $DUMP/lm/$set/train --valid_data $DUMP/lm/base/dev"
-        " --output_dir $dir --resume true) > {log} 2>&1"
-
-
-rule lm_export:
-    input:
-        done=f"{E}/lm/{{branch}}.{{seed}}/done",
-        text=f"{E}/text/bpe.model",
-    output:
-        f"{E}/lm/{{branch}}.{{seed}}/export/model.safetensors",
-    log:
-        f"{E}/logs/lm_export.{{branch}}.{{seed}}.log",
-    benchmark:
-        f"{E}/benchmarks/lm_export.{{branch}}.{{seed}}.tsv"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=10,
-    shell:
-        "(dir=$EXP/lm/{wildcards.branch}.{wildcards.seed}; uas_bin uniaudio2_export --model $dir"
+        " --output_dir $dir --resume true -- uniaudio2_export --model $dir"
         " --text_tokenizer $EXP/text --output_dir $dir/export) > {log} 2>&1"

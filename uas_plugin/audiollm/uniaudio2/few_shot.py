@@ -40,6 +40,7 @@ class Episode:
 
 def episodes(
     clips: Iterable[StoredClip],
+    support: Iterable[StoredClip],
     held_out: Iterable[str],
     *,
     shots: int = 1,
@@ -49,25 +50,30 @@ def episodes(
     """Episodes of every clip with a sound's label, drawn by ``seed``.
 
     Args:
-        held_out: classes that were not trained on; the two classes of an episode are both of them
-            (group "held_out") or both not ("trained"). shots: clips shown of each class.
-        repeats: episodes of a clip.
+        support: clips to show. held_out: classes that were not trained on; the two classes of an
+            episode are both of them (group "held_out") or both not ("trained").
+        shots: clips shown of each class. repeats: episodes of a clip.
     """
     hidden = frozenset(held_out)
-    by_class: dict[str, list[StoredClip]] = defaultdict(list)
-    for clip in clips:
-        if (label := clip.labels.get("sound")) and not clip.text:
-            by_class[label].append(clip)
+    shown = {k: v for k, v in _by_class(support).items() if len(v) >= shots}
     found = []
-    for label, members in sorted(by_class.items()):
-        group = sorted(c for c in by_class if (c in hidden) == (label in hidden) and c != label)
-        if not group or len(members) <= shots:
+    for label, members in sorted(_by_class(clips).items()):
+        group = sorted(c for c in shown if (c in hidden) == (label in hidden) and c != label)
+        if not group or label not in shown:
             continue
         for query in members:
             for k in range(repeats):
                 rng = seeded("few_shot", seed, query.name, k)
                 other = group[int(rng.integers(len(group)))]
-                found.append(_episode(query, label, other, by_class, shots, label in hidden, rng))
+                found.append(_episode(query, label, other, shown, shots, label in hidden, rng))
+    return found
+
+
+def _by_class(clips: Iterable[StoredClip]) -> dict[str, list[StoredClip]]:
+    found: dict[str, list[StoredClip]] = defaultdict(list)
+    for clip in clips:
+        if (label := clip.labels.get("sound")) and not clip.text:
+            found[label].append(clip)
     return found
 
 
@@ -86,7 +92,7 @@ def _episode(
         labels.reverse()
     shown = []
     for index, name in enumerate(labels):
-        pool = [clip for clip in by_class[name] if clip.name != query.name]
+        pool = by_class[name]
         chosen = rng.permutation(len(pool))[:shots]
         shown += [(pool[i], index) for i in chosen]
     order = rng.permutation(len(shown))
