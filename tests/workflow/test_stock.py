@@ -119,6 +119,16 @@ def test_a_missing_token_decoder_is_named(source: Path, tmp_path: Path) -> None:
         stock.check_source(run)
 
 
+def test_alignments_from_elsewhere_take_the_place_of_stage_1(source: Path, tmp_path: Path) -> None:
+    written_asr2(source, tmp_path / "asr2")
+    given = {"judge": str(tmp_path / "asr2"), "durations": str(tmp_path)}
+    run, _, _ = prepared(TTS2, source, tmp_path / "exp", **given)
+    assert Path(run.durations) == tmp_path
+    assert stock.stages_of(run)[0].rules == () and stock.stages_of(run)[1:] == STAGES["tts2"][1:]
+    with pytest.raises(UASError, match="has no alignment 'train'"):
+        stock.check_source(run)
+
+
 @pytest.mark.parametrize("recipe", [ASR2, TTS2])
 def test_every_rule_of_the_table_is_in_the_rules(recipe: Path) -> None:
     text = (ROOT / "workflow" / "rules" / f"{recipe.name}.smk").read_text()
@@ -142,8 +152,8 @@ def test_snakemake_plans_the_whole_recipe(
     assert "mt_train --config" in planned and "mt_inference" in planned
 
 
-def test_options_are_checked() -> None:
+def test_options_are_checked(source: Path) -> None:
     with pytest.raises(UASError, match="unknown option '--sorce'. Did you mean '--source'"):
         parse(["--sorce", "x"], [], stock.OPTIONS)
     with pytest.raises(UASError, match="stages are 1 to 5"):
-        stock.main([str(ASR2), "--stage", "6"])
+        stock.main([str(ASR2), "--source", str(source), "--stage", "6"])
