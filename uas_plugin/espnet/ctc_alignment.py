@@ -125,6 +125,7 @@ def _batches(
         preprocess_fn=task.build_preprocess_fn(args, False),
         collate_fn=task.build_collate_fn(args, False),
         batch_size=size,
+        dtype="float32",
     )
 
 
@@ -135,7 +136,9 @@ def _align_batch(
     lengths = batch["src_text_lengths"]
     encoded, frames = model.encode(batch["src_text"].to(device), lengths.to(device))
     encoded = encoded[0] if isinstance(encoded, tuple) else encoded
-    if frames.tolist() != lengths.tolist():
+    # ESPnet's MT models put a start symbol before the source; its frames are none of the audio's.
+    start = model.patch_size
+    if frames.tolist() != (lengths + start).tolist():
         raise UASError(
             "the asr2 model's encoder changes the number of frames, which durations count: take"
             " input_layer: null, and an export with repeats kept and no unit BPE"
@@ -145,6 +148,6 @@ def _align_batch(
     for row, size, tokens, count in zip(
         log_probs, lengths.tolist(), batch["text"], batch["text_lengths"].tolist()
     ):
-        path = best_path(row[:size], tokens[:count])
+        path = best_path(row[start : start + size], tokens[:count])
         found.append(None if path is None else durations_of(path, count))
     return found

@@ -186,7 +186,7 @@ class Examples:
             text = f"replied: <q>{esc(self.replies[clip.id]['response'])}</q>"
             note = "<br>".join(part for part in (text, self._heard("speech_chat", clip)) if part)
             columns.append(
-                _player("Speech chat: the reply", self._made("speech_chat", clip), note, clip.id)
+                player("Speech chat: the reply", self._made("speech_chat", clip), note, clip.id)
             )
         return f'<div class="players">{"".join(columns)}</div>'
 
