@@ -14,7 +14,7 @@ import numpy as np
 
 from uas_plugin.atomic import write_text
 from uas_plugin.ctc.dump import SPACE, WORD_START
-from uas_plugin.ctc.portable.posteriors import BLANK
+from uas_plugin.ctc.portable.files import BLANK
 from uas_plugin.errors import UASError
 
 
@@ -59,9 +59,7 @@ def word_durations(durations: Sequence[int], tokens: Sequence[str], token_type: 
     return np.array(words, dtype=np.int64)
 
 
-def write_durations(
-    path: str | os.PathLike[str], durations: Mapping[str, Sequence[int]]
-) -> None:
+def write_durations(path: str | os.PathLike[str], durations: Mapping[str, Sequence[int]]) -> None:
     """Write a file of durations, sorted by id in C locale."""
     names = sorted(durations, key=str.encode)
     lines = (f"{name} {' '.join(str(int(d)) for d in durations[name])}\n" for name in names)
