@@ -12,6 +12,17 @@ from uas_plugin.atomic import write_text
 from uas_plugin.errors import UASError
 
 
+def audio_path(cut: Any) -> str:
+    """The audio of a cut as ``wav.scp`` has it.
+
+    Raises:
+        UASError: the cut is a part of its recording, which wav.scp without segments cannot say.
+    """
+    if cut.start != 0 or cut.num_samples != cut.recording.num_samples:
+        raise UASError(f"cut {cut.id} is a part of its recording; save it as a file of its own")
+    return cut.recording.sources[0].source
+
+
 def write_kaldi(cuts: Iterable[Any], folder: str | os.PathLike[str]) -> None:
     """Write the five files, sorted by id in C locale (bytes), one utterance a line.
 
@@ -26,11 +37,9 @@ def write_kaldi(cuts: Iterable[Any], folder: str | os.PathLike[str]) -> None:
     for cut in cuts:
         if not cut.id or cut.id.split() != [cut.id]:
             raise UASError(f"cut '{cut.id}': Kaldi files allow no white space in an id")
-        if cut.start != 0 or cut.num_samples != cut.recording.num_samples:
-            raise UASError(f"cut {cut.id} is a part of its recording; save it as a file of its own")
         supervision = cut.supervisions[0]
         rows[cut.id] = {
-            "wav.scp": cut.recording.sources[0].source,
+            "wav.scp": audio_path(cut),
             "text": " ".join((supervision.text or "").split()),
             "utt2spk": "_".join((supervision.speaker or cut.id).split()),
             "utt2num_samples": str(cut.num_samples),

@@ -54,9 +54,15 @@ def tail(path: Path, count: int) -> list[str]:
 class Monitor:
     """Feeds on Snakemake's lines; writes progress to ``out`` and everything to ``log``."""
 
-    def __init__(self, root: Path, log: TextIO, out: TextIO = sys.stderr) -> None:
+    def __init__(
+        self,
+        root: Path,
+        log: TextIO,
+        out: TextIO = sys.stderr,
+        stages: dict[str, Stage] | None = None,
+    ) -> None:
         self.root, self.log, self.out = root, log, out
-        self.stages: dict[str, Stage] = stage_of_rule()
+        self.stages = stage_of_rule() if stages is None else stages
         self.jobs: dict[str, Job] = {}
         self.failed: list[Job] = []
         self.started = 0

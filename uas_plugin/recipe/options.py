@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from uas_plugin.errors import UASError, suggest
-from uas_plugin.recipe.stages import STAGES
+from uas_plugin.recipe.stages import STAGES, Stage
 
 OPTIONS: dict[str, str] = {
     "stage": "first stage to run (1)",
@@ -68,7 +68,9 @@ def absolute(path: str, recipe_dir: Path) -> str:
     return there if not os.path.exists(here) and os.path.exists(there) else here
 
 
-def parse(argv: Sequence[str], groups: Sequence[str]) -> Options:
+def parse(
+    argv: Sequence[str], groups: Sequence[str], options: Mapping[str, str] = OPTIONS
+) -> Options:
     """Read ``--name value``, ``--name=value``, ``--dash-form value`` and ``key=value`` overrides.
 
     Raises:
@@ -76,7 +78,7 @@ def parse(argv: Sequence[str], groups: Sequence[str]) -> Options:
     """
     result = Options()
     configs = {f"{group}_config": group for group in groups}
-    known = [*OPTIONS, *configs]
+    known = [*options, *configs]
     words = list(argv)
     while words:
         word = words.pop(0)
@@ -95,7 +97,7 @@ def parse(argv: Sequence[str], groups: Sequence[str]) -> Options:
             near = suggest(name, known).replace("'", "'--", 1)
             raise UASError(f"unknown option '{word.split('=')[0]}'.{near} --help lists all.")
         if not has_value:
-            value = _next_value(name, words)
+            value = _next_value(name, words, options)
         if name in configs:
             result.files[configs[name]] = value
         else:
@@ -107,27 +109,40 @@ def parse(argv: Sequence[str], groups: Sequence[str]) -> Options:
     return result
 
 
-def _next_value(name: str, words: list[str]) -> str:
+def _next_value(name: str, words: list[str], options: Mapping[str, str]) -> str:
     following = words[0] if words else "--"
     if name in FLAGS and (following[0] in "-~" or "=" in following):
         return "true"
     if not words or words[0].startswith("--"):
-        raise UASError(f"option --{name} needs a value: {OPTIONS.get(name, 'a YAML file')}")
+        raise UASError(f"option --{name} needs a value: {options.get(name, 'a YAML file')}")
     return words.pop(0)
 
 
-def help_text(program: str, groups: Mapping[str, Sequence[str]]) -> str:
+EXAMPLES = (
+    "{program}",
+    "{program} --corpus realmini --corpus_dir DIR",
+    "{program} --stage 3 --stop_stage 4 tokenizer.train.max_epoch=10",
+    "{program} size=smoke",
+)
+
+
+def help_text(
+    program: str,
+    groups: Mapping[str, Sequence[str]],
+    known: Mapping[str, str] = OPTIONS,
+    table: Sequence[Stage] = STAGES,
+    examples: Sequence[str] = EXAMPLES,
+) -> str:
     """Text of ``run.sh --help``: options, stages, configuration groups."""
-    width = max(map(len, OPTIONS)) + 4
-    options = "\n".join(f"  --{name:<{width}}{text}" for name, text in OPTIONS.items())
-    stages = "\n".join(f"  {stage.number:>2}  {stage.title}" for stage in STAGES)
+    width = max(map(len, known)) + 4
+    options = "\n".join(f"  --{name:<{width}}{text}" for name, text in known.items())
+    stages = "\n".join(f"  {stage.number:>2}  {stage.title}" for stage in table)
+    shown = "\n".join(f"  {line.format(program=program)}" for line in examples)
     choice = "\n".join(f"  {group}: {', '.join(names)}" for group, names in groups.items())
     return (
         f"usage: {program} [--option value]... [group=option]... [key=value]...\n\n"
         "From audio to a scored report. What is finished and unchanged is not run again.\n\n"
         f"options (default):\n{options}\n\nstages:\n{stages}\n\n"
         f"configuration groups (`uas config show` prints the values):\n{choice}\n\n"
-        f"examples:\n  {program}\n  {program} --corpus realmini --corpus_dir DIR\n"
-        f"  {program} --stage 3 --stop_stage 4 tokenizer.train.max_epoch=10\n"
-        f"  {program} size=smoke\n"
+        f"examples:\n{shown}\n"
     )

@@ -20,6 +20,7 @@ from uas_plugin.errors import UASError, suggest
 from uas_plugin.recipe.folders import ROOT, Run, locate
 from uas_plugin.recipe.lock import is_running
 from uas_plugin.recipe.schema import validate_composed, validate_settings
+from uas_plugin.recipe.stock_run import StockRun
 
 ABLATED = ("tokenizer_align", "tokenizer", "codebook", "dump", "score")
 """Sections that a tokenizer variant has of its own."""
@@ -172,7 +173,7 @@ def _study_arm(
     return {folder / f"{section}.yaml": to_yaml(sections[section]) for section in STUDIED}
 
 
-def write(run: Run, texts: Mapping[Path, str]) -> dict[Path, tuple[bytes, int] | None]:
+def write(run: Run | StockRun, texts: Mapping[Path, str]) -> dict[Path, tuple[bytes, int] | None]:
     """Write the section files whose content changed, and ``run.json``.
 
     Where the tokenizer was trained before and is loaded now, or the other way round, the sections
@@ -208,7 +209,7 @@ def _state(path: Path) -> tuple[bytes, int] | None:
 
 
 @contextlib.contextmanager
-def written(run: Run, texts: Mapping[Path, str], *, keep: bool) -> Iterator[None]:
+def written(run: Run | StockRun, texts: Mapping[Path, str], *, keep: bool) -> Iterator[None]:
     """Have the section files written inside the block; ``keep=False`` (dry run) undoes it after.
 
     The undoing restores modification times too: a dry run must not make a stage look stale.

@@ -18,7 +18,8 @@ from uas_plugin.recipe.lock import clear_stale, only_run
 from uas_plugin.recipe.monitor import Monitor, human_time, tail
 from uas_plugin.recipe.options import Options, absolute, help_text, parse
 from uas_plugin.recipe.prepare import prepare, quoted, written
-from uas_plugin.recipe.stages import STAGES, Stage, check_needs, select, stages_of
+from uas_plugin.recipe.stages import STAGES, Stage, by_rule, check_needs, select, stages_of
+from uas_plugin.recipe.stock_run import StockRun
 
 DEFAULT_CORES = 2
 VARIANTS = (
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         command = snakemake_command(run, chosen, options)
         if dry:
             raise SystemExit(subprocess.run([*command, "--dry-run"], cwd=ROOT).returncode)
-        _execute(run, command, options, start)
+        execute(run, command, options, start)
 
 
 def _prepare(recipe_dir: Path, options: Options) -> tuple[Run, dict[Path, str]]:
@@ -113,15 +114,26 @@ def snakemake_command(run: Run, chosen: Sequence[Stage], options: Options) -> li
     return command
 
 
-def _execute(run: Run, command: list[str], options: Options, start: float) -> None:
-    """Run Snakemake under the monitor; exit with its status."""
+def execute(
+    run: Run | StockRun,
+    command: list[str],
+    options: Options,
+    start: float,
+    table: Sequence[Stage] | None = None,
+) -> None:
+    """Run Snakemake under the monitor, which names rules by their stages in ``table``.
+
+    Raises:
+        UASError: a rule failed.
+    """
+    stages = None if table is None else by_rule(table)
     log_path = ROOT / run.exp / "logs" / "snakemake.log"
     log_path.parent.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     if options.flag("force"):
         environment["UAS_FRESH"] = "true"
     with open(log_path, "a", encoding="utf-8") as log:
-        monitor = Monitor(ROOT, log)
+        monitor = Monitor(ROOT, log, stages=stages)
         process = subprocess.Popen(
             command,
             cwd=ROOT,
@@ -151,7 +163,7 @@ def _execute(run: Run, command: list[str], options: Options, start: float) -> No
     )
 
 
-def _where(run: Run) -> str:
+def _where(run: Run | StockRun) -> str:
     report = ROOT / run.exp / "report" / "report.html"
     return f"Report: {report}  Table: {ROOT / run.results}" if report.exists() else ""
 

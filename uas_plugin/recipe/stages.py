@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from uas_plugin.errors import UASError
 from uas_plugin.recipe.folders import ROOT, Run
+
+if TYPE_CHECKING:
+    from uas_plugin.recipe.stock_run import StockRun
 
 
 @dataclass(frozen=True)
@@ -122,37 +127,45 @@ def stages_of(run: Run, chosen: tuple[Stage, ...] = STAGES) -> tuple[Stage, ...]
 
 def stage_of_rule() -> dict[str, Stage]:
     """Rule name -> its stage, target rules and those of all kinds of runs included."""
-    kinds = (*PRETRAINED_STAGES, WITH_VOCODER, *STAGES)
-    table = {rule: stage for stage in kinds for rule in stage.rules}
-    table["annotate"] = STAGES[0]
-    table.update({f"stage{stage.number}": stage for stage in STAGES})
-    return table
+    return {**by_rule((*PRETRAINED_STAGES, WITH_VOCODER, *STAGES)), "annotate": STAGES[0]}
 
 
-def select(first: int, last: int) -> tuple[Stage, ...]:
-    """The stages ``first`` to ``last``.
+def by_rule(stages: Sequence[Stage]) -> dict[str, Stage]:
+    """Rule name -> its stage, target rules included; the last that fits counts."""
+    table = {rule: stage for stage in stages for rule in stage.rules}
+    return table | {f"stage{stage.number}": stage for stage in stages}
+
+
+def select(first: int, last: int, table: tuple[Stage, ...] = STAGES) -> tuple[Stage, ...]:
+    """The stages ``first`` to ``last`` of ``table``.
 
     Raises:
         UASError: no such stages.
     """
-    chosen = tuple(stage for stage in STAGES if first <= stage.number <= last)
-    if first not in range(1, 11) or not chosen:
-        raise UASError(f"there is no stage from {first} to {last}: stages are 1 to {len(STAGES)}")
+    chosen = tuple(stage for stage in table if first <= stage.number <= last)
+    if first not in range(1, len(table) + 1) or not chosen:
+        raise UASError(f"there is no stage from {first} to {last}: stages are 1 to {len(table)}")
     return chosen
 
 
-def check_needs(run: Run, chosen: tuple[Stage, ...]) -> None:
+def check_needs(
+    run: Run | StockRun, chosen: tuple[Stage, ...], table: tuple[Stage, ...] | None = None
+) -> None:
     """Check that what the chosen stages (as the run has them) read is there, or will be made.
+
+    Args:
+        table: the run's stages (default: those of a uas recipe, as :func:`stages_of` has them).
 
     Raises:
         UASError: a file of an earlier stage is missing; names the stage that makes it.
     """
     coming = {stage.number for stage in chosen}
+    table = table or stages_of(run)  # type: ignore[arg-type]
     for stage in chosen:
         for number in stage.needs:
             if number in coming:
                 continue
-            maker = stages_of(run)[number - 1]
+            maker = table[number - 1]
             for template in maker.makes:
                 path = run.fill(template)
                 if not (ROOT / path).exists():
