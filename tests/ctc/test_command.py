@@ -14,10 +14,10 @@ from uas_plugin.atomic import read_jsonl, write_jsonl
 from uas_plugin.bin import run_main
 from uas_plugin.ctc import backend as backends
 from uas_plugin.ctc import rescore
-from uas_plugin.ctc.alignment import read_durations
 from uas_plugin.ctc.backend import Backend
 from uas_plugin.ctc.cli import main
 from uas_plugin.ctc.dump import write_posteriors
+from uas_plugin.data.durations import read_durations
 from uas_plugin.errors import UASError
 
 NAMES = ["<blank>", "<unk>", "a", "b", "<space>", "<sos/eos>"]
@@ -67,15 +67,12 @@ def test_from_posteriors_to_texts_and_durations(
     found = uas_ctc(capsys, "align", *common, "--output", spoken / "align")
     assert found["aligned"] == 3 and found["left_out"] == 0
     for key, durations in read_durations(spoken / "align/durations").items():
-        wanted = [3] * len(TEXTS[key])
-        wanted[0] -= 1  # a blank between two letters is the later one's: its middle rounds down
-        wanted[-1] += 1
-        assert durations.tolist() == wanted
+        assert durations.tolist() == [3] * len(TEXTS[key])
     words = read_durations(spoken / "align/word_durations")
-    assert words["u1"].tolist() == [8, 4] and words["u3"].sum() == 18
+    assert words["u1"].tolist() == [9, 3] and words["u3"].sum() == 18
     assert (spoken / "align/ctm").read_text().splitlines()[:2] == [
-        "u1 1 0.000 0.320 ab",
-        "u1 1 0.320 0.160 a",
+        "u1 1 0.000 0.360 ab",
+        "u1 1 0.360 0.120 a",
     ]
 
 

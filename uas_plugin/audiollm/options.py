@@ -94,6 +94,28 @@ class SpeechChatOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InterleavedOptions:
+    """Sentences in text and speech in turn, cut at word borders; none unless there are alignments.
+
+    Args:
+        word_durations: files of `uas ctc align`, of all sets.
+        words: fewest and most words of a span. copies: of a clip, with other spans each.
+    """
+
+    word_durations: tuple[str, ...] = ()
+    words: tuple[int, int] = (1, 4)
+    copies: int = 1
+
+    def __post_init__(self) -> None:
+        if len(self.words) != 2 or not 1 <= self.words[0] <= self.words[1]:
+            raise UASError(
+                f"lm.data.interleaved.words: fewest and most words of a span, not {self.words}"
+            )
+        if self.copies < 1:
+            raise UASError("lm.data.interleaved.copies is at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
 class LMDataOptions:
     """Items of the training and development sets.
 
@@ -119,6 +141,7 @@ class LMDataOptions:
     qa: QAOptions = field(default_factory=QAOptions)
     tts: TTSOptions = field(default_factory=TTSOptions)
     speech_chat: SpeechChatOptions = field(default_factory=SpeechChatOptions)
+    interleaved: InterleavedOptions = field(default_factory=InterleavedOptions)
 
     def __post_init__(self) -> None:
         if self.shards < 1:

@@ -278,9 +278,10 @@ def word_errors(references: Mapping[str, str], hypotheses: Mapping[str, str]) ->
 
 def _align(args: argparse.Namespace) -> dict[str, Any]:
     from uas_plugin.atomic import write_jsonl, write_text
-    from uas_plugin.ctc.alignment import word_durations, word_times, write_durations
+    from uas_plugin.ctc.alignment import word_durations, word_times
     from uas_plugin.ctc.backend import find_backend
     from uas_plugin.ctc.run import align, read_info
+    from uas_plugin.data.durations import write_durations
 
     backend, info = find_backend(args.backend), read_info(args.posteriors)
     texts = read_text(args.text)

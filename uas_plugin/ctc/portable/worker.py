@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from .files import JobError, batches, pad, read_info, read_posteriors
+from .loss import CTCLoss
 
 BATCH_FRAMES = 4000
 Row = dict[str, Any]
@@ -74,11 +75,14 @@ def align(job: Mapping[str, Any]) -> Iterator[Row]:
 
 def loss(job: Mapping[str, Any]) -> Iterator[Row]:
     """``{"id", "loss"}``, and with ``gradients`` (a path ending in .npz) d loss / d log_probs."""
-    search, targets = _search(job), _targets(job)
+    targets, criterion = _targets(job), CTCLoss(job.get("engine", "k2"), zero_infinity=False)
     gradients: dict[str, np.ndarray] = {}
     for names, log_probs, lengths in _batches(job, targets):
         log_probs.requires_grad_()
-        values = search.ctc_loss(log_probs, lengths, [targets[name] for name in names])
+        wanted = [targets[name] for name in names]
+        sizes = torch.tensor([len(ids) for ids in wanted])
+        padded = torch.nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids in wanted], True)
+        values = criterion(log_probs, lengths, padded, sizes)
         values.sum().backward()
         for row, name in enumerate(names):
             gradients[name] = log_probs.grad[row, : int(lengths[row])].numpy()
