@@ -30,6 +30,7 @@ def get_parser() -> Parser:
     parser = make_parser(__doc__ or "", EXAMPLE)
     parser.prog = "uas ctc"
     actions = parser.add_subparsers(dest="action", required=True, parser_class=Parser)
+    actions.add_parser("backend", help="where k2 is: in_process, worker, or torch (no k2)")
     _add_posteriors(actions.add_parser("posteriors", help="of a trained ESPnet model with CTC"))
     _add_ngram(actions.add_parser("ngram", help="a small n-gram model of a text, as ARPA"))
     _add_graph(actions.add_parser("graph", help="HLG of a lexicon and an n-gram model (k2)"))
@@ -120,6 +121,7 @@ def main(argv: Sequence[str]) -> None:
     """Entry point of ``uas ctc``."""
     args = get_parser().parse_args(list(argv))
     actions = {
+        "backend": _backend,
         "posteriors": _posteriors,
         "ngram": _ngram,
         "graph": _graph,
@@ -141,6 +143,14 @@ def read_text(path: Path) -> dict[str, str]:
     with open(path, encoding="utf-8") as stream:
         lines = (line.split(maxsplit=1) for line in stream if line.strip())
         return {fields[0]: " ".join(fields[1:]).strip() for fields in lines}
+
+
+def _backend(_args: argparse.Namespace) -> str:
+    from uas_plugin.ctc.backend import find_backend
+
+    backend = find_backend()
+    logging.info("%s", backend.describe())
+    return backend.kind
 
 
 def _posteriors(args: argparse.Namespace) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def decode(
     job = {"task": "decode", "posteriors": posteriors, "graph": graph, "options": options}
     found = {row["id"]: row["hypotheses"] for row in run_job(job, backend)}
     rows = []
-    for name, _ in files.read_posteriors(posteriors):
+    for name in files.read_names(posteriors):
         hypotheses = [
             {"text": _text(h, words, info), "am": h["am"], "lm": h["lm"], "score": h["score"]}
             for h in found.get(name, [])

@@ -74,6 +74,7 @@ def _batches(
         preprocess_fn=task.build_preprocess_fn(args, False),
         collate_fn=task.build_collate_fn(args, False),
         batch_size=size,
+        dtype="float32",
     )
 
 

@@ -86,6 +86,7 @@ def _load(
         collate_fn=task.build_collate_fn(args, False),
         batch_size=batch_size,
         inference=True,
+        dtype="float32",
     )
     read = ((keys, batch[data], batch[f"{data}_lengths"]) for keys, batch in batches)
     return model.eval(), args, read
@@ -106,8 +107,10 @@ def _posteriors(
 
 
 def _dump_rate(source: str | os.PathLike[str]) -> float | None:
-    """Frames a second of a token dump's file; None of another file."""
+    """Frames a second of a file of a token dump or of an export; None of another file."""
     from uas_plugin.data.tokens import INFO_NAME, read_token_info
 
-    folder = Path(source).parent
-    return read_token_info(folder).get("frame_rate") if (folder / INFO_NAME).exists() else None
+    # beside a dump's file, or above the folder of an export's set
+    folders = [f for f in Path(source).absolute().parents[:2] if (f / INFO_NAME).exists()]
+    rates = [read_token_info(folder).get("frame_rate") for folder in folders]
+    return next((rate for rate in rates if rate), None)

@@ -41,6 +41,19 @@ def read_info(folder: str | os.PathLike[str]) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def read_names(folder: str | os.PathLike[str]) -> list[str]:
+    """The utterance ids of a folder of posteriors, in order; the arrays are not read.
+
+    Raises:
+        JobError: see :func:`read_info`.
+    """
+    names: list[str] = []
+    for shard in read_info(folder)["shards"]:
+        with np.load(Path(folder) / shard) as arrays:
+            names += arrays.files
+    return names
+
+
 def read_posteriors(folder: str | os.PathLike[str]) -> Iterator[tuple[str, np.ndarray]]:
     """Yield ``id, (T, V) float32`` in the order in which they were written, one shard open.
 
