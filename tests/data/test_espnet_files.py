@@ -1,4 +1,4 @@
-"""What stock ESPnet recipes read of a token dump: asr2, tts2, SpeechLM; the command ``uas export``."""
+"""What stock ESPnet recipes read of a token dump: asr2, tts2, SpeechLM; command ``uas export``."""
 
 from __future__ import annotations
 

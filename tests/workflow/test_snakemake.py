@@ -9,7 +9,14 @@ import pytest
 
 from uas_plugin.errors import UASError
 from uas_plugin.recipe.prepare import for_snakemake
-from uas_plugin.recipe.stages import PRETRAINED_STAGES, STAGES, WITH_VOCODER, stage_of_rule
+from uas_plugin.recipe.stages import (
+    PRETRAINED_STAGES,
+    STAGES,
+    WITH_VOCODER,
+    by_rule,
+    stage_of_rule,
+)
+from uas_plugin.recipe.stock_stages import STAGES as STOCK_STAGES
 
 ROOT = Path(__file__).parents[2]
 
@@ -151,16 +158,18 @@ def test_snakemake_shows_that_line_without_a_traceback(tmp_path: Path) -> None:
 
 def test_every_rule_has_log_benchmark_threads_and_resources() -> None:
     count = 0
+    tables = [stage_of_rule(), *map(by_rule, STOCK_STAGES.values())]
+    known = {rule for table in tables for rule in table}
     for path in (ROOT / "workflow" / "rules").glob("*.smk"):
         for block in re.split(r"^(?=rule )", path.read_text(), flags=re.M)[1:]:
             name = block.split(":")[0].removeprefix("rule ")
             if re.fullmatch(r"stage\d+", name):
                 continue
             count += 1
-            assert name in stage_of_rule(), f"{name} is missing in the table of stages"
+            assert name in known, f"{name} is missing in the tables of stages"
             for word in ("log:", "benchmark:", "threads:", "mem_mb=", "runtime=", "> {log} 2>&1"):
                 assert word in block, f"rule {name} has no {word}"
-    assert count == len(stage_of_rule()) - len(STAGES)
+    assert count == len([name for name in known if not re.fullmatch(r"stage\d+", name)])
 
 
 def test_snakefile_is_short() -> None:

@@ -8,6 +8,7 @@ are written beside their names and renamed, so that a killed training can be res
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -52,6 +53,8 @@ def main(argv: Sequence[str]) -> None:
     from uas_plugin.provenance import set_threads
 
     set_threads()
+    # --print_config reads the program's own command line, whatever main() is given.
+    sys.argv = [f"{PACKAGE}.{name}", *options]
     with atomic_torch_save():
         command.main(options)
 

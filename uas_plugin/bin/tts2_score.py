@@ -71,7 +71,9 @@ def clips_of(
     recordings, rendered = read_text(data / "wav.scp"), read_text(audio)
     clips = []
     for utt in evenly(list(texts), n):
-        rows = [("Recording", Path(recordings[utt]), read["tokens_real"].get(utt, ""))]
+        rows: list[tuple[str, Path | None, str]] = [
+            ("Recording", Path(recordings[utt]), read["tokens_real"].get(utt, ""))
+        ]
         for arm, name in ARMS.items():
             path = rendered.get(arm_key(arm, utt))
             heard = read[f"audio_{arm}"].get(utt, "")

@@ -85,14 +85,16 @@ def _align_batch(
     lengths = batch["src_text_lengths"]
     encoded, frames = model.encode(batch["src_text"].to(device), lengths.to(device))
     encoded = encoded[0] if isinstance(encoded, tuple) else encoded
-    if frames.tolist() != lengths.tolist():
+    # ESPnet's MT models put a start symbol before the source; its frames are none of the audio's.
+    start = model.patch_size
+    if frames.tolist() != (lengths + start).tolist():
         raise UASError(
             "the asr2 model's encoder changes the number of frames, which durations count: take"
             " input_layer: null, and an export with repeats kept and no unit BPE"
         )
     log_probs = model.ctc.log_softmax(encoded).cpu()
     wanted = [row[:size].tolist() for row, size in zip(batch["text"], batch["text_lengths"])]
-    paths = torch_search.align(log_probs, lengths, wanted)
+    paths = torch_search.align(log_probs[:, start:], lengths, wanted)
     return [
         durations_of(path["frames"]) if path and ids else None for path, ids in zip(paths, wanted)
     ]

@@ -96,14 +96,16 @@ def _load(
 def _posteriors(
     model: Any, batches: Iterator[Any], device: str, counts: dict[str, int]
 ) -> Iterator[tuple[str, np.ndarray]]:
+    # ESPnet's MT models put start symbols before the source, which are none of its frames.
+    start = getattr(model, "patch_size", 0)
     for keys, given, lengths in batches:
         encoded, frames = model.encode(given.to(device), lengths.to(device))
         encoded = encoded[0] if isinstance(encoded, tuple) else encoded
         log_probs = model.ctc.log_softmax(encoded).cpu().numpy()
         counts["given"] += int(lengths.sum())
-        counts["frames"] += int(frames.sum())
+        counts["frames"] += int(frames.sum()) - start * len(keys)
         for key, row, size in zip(keys, log_probs, frames.tolist()):
-            yield key, row[:size]
+            yield key, row[start:size]
 
 
 def _dump_rate(source: str | os.PathLike[str]) -> float | None:

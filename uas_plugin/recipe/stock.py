@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 import time
@@ -60,8 +61,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         names = {group: choices(recipe_dir, group) for group in groups(recipe_dir)}
         print(help_text("./run.sh", names, known, table, EXAMPLES), end="")
         return
-    chosen = select(options.number("stage", 1), options.number("stop_stage", len(table)), table)
     run, texts = prepare(recipe_dir, options)
+    table = stages_of(run)
+    chosen = select(options.number("stage", 1), options.number("stop_stage", len(table)), table)
     dry = options.flag("dry_run")
     with only_run(ROOT / run.exp), written(run, texts, keep=not dry):
         check_source(run)
@@ -128,8 +130,16 @@ def _judge(config: dict, source: Source, part: Path) -> str:
     )
 
 
+def stages_of(run: StockRun) -> tuple[Stage, ...]:
+    """The stages of a run: with alignments from elsewhere, stage 1 has nothing to do."""
+    table = STAGES[run.kind]
+    if run.durations:
+        return (dataclasses.replace(table[0], rules=(), makes=()), *table[1:])
+    return table
+
+
 def check_source(run: StockRun) -> None:
-    """Check that the source's stages 1 to 4 (and 5 for speech) are finished.
+    """Check that the source's stages 1 to 4 (and 5 for speech) are finished, and alignments there.
 
     Raises:
         UASError: a file is missing; names the command that makes it.
@@ -137,6 +147,9 @@ def check_source(run: StockRun) -> None:
     needed = [f"{run.dump}/tokenizer/{name}/info.json" for name in SETS]
     if run.kind == "tts2":
         needed.append(f"{run.source}/codec/export/model.safetensors")
+    for name in ("train", "dev") if run.durations else ():
+        if not (ROOT / run.durations / name).exists():
+            raise UASError(f"--durations {run.durations} has no alignment '{name}'")
     missing = next((path for path in needed if not (ROOT / path).exists()), None)
     if missing:
         raise UASError(f"{missing} is missing: the source's run.sh --stop_stage 5 makes it")

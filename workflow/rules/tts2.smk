@@ -12,7 +12,7 @@ localrules:
     stage7,
 
 
-# Durations from elsewhere (k2, say) are taken as they are.
+# Durations from elsewhere (k2, say) are taken as they are; nothing asks for tts2_align then.
 ALIGNED = RUN.durations or f"{E}/align"
 
 
@@ -51,31 +51,31 @@ rule stage7:
         f"{E}/report/report.html",
 
 
-if not RUN.durations:
-
-    rule tts2_align:
-        input:
-            model=f"{RUN.judge}/asr2/done",
-            data=f"{RUN.judge}/data/info.json",
-        output:
-            f"{E}/align/train",
-            f"{E}/align/dev",
-            touch(f"{E}/align/done"),
-        log:
-            f"{E}/logs/tts2_align.log",
-        benchmark:
-            f"{E}/benchmarks/tts2_align.tsv"
-        threads: 1
-        resources:
-            mem_mb=3000,
-            runtime=60,
-        params:
-            source=RUN.judge_source,
-            target=RUN.judge_target,
-        shell:
-            '(for name in train dev; do folder="$JUDGE/data/$name";'
-            ' uas_bin ctc_align --model "$JUDGE/asr2" --source "$folder/{params.source}"'
-            ' --text "$folder/{params.target}" --output "$EXP/align/$name"; done) > {log} 2>&1'
+rule tts2_align:
+    input:
+        model=f"{RUN.judge}/asr2/done",
+        data=f"{RUN.judge}/data/info.json",
+    output:
+        f"{E}/align/train",
+        f"{E}/align/dev",
+        touch(f"{E}/align/done"),
+    log:
+        f"{E}/logs/tts2_align.log",
+    benchmark:
+        f"{E}/benchmarks/tts2_align.tsv"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=60,
+    params:
+        source=RUN.judge_source,
+        target=RUN.judge_target,
+    shell:
+        '(align="ctc_align --model $JUDGE/asr2"; data="$JUDGE/data";'
+        ' uas_bin chain $align --source "$data/train/{params.source}"'
+        ' --text "$data/train/{params.target}" --output "$EXP/align/train"'
+        ' -- $align --source "$data/dev/{params.source}"'
+        ' --text "$data/dev/{params.target}" --output "$EXP/align/dev") > {log} 2>&1'
 
 
 rule tts2_export:
