@@ -11,7 +11,7 @@ there is nothing left to do:
 
   1. .venv has a k2 that works: nothing is done. `uas ctc` then uses it in its own process.
   2. k2's own index has a wheel for the torch, the Python and the device of .venv: it goes into .venv.
-  3. else .venv-k2 is made: Python 3.10 (or 3.9, 3.8), torch 1.13.1, k2 1.23.4, from your pip or uv
+  3. else .venv-k2 is made: Python 3.10 (or 3.9), torch 1.13.1, k2 1.23.4, from your pip or uv
      indexes (2 GB to fetch). `uas ctc` then runs k2 there, as a process over files.
 
 options:
@@ -37,7 +37,7 @@ die() {
 # Python 3.11 lacks the compiled part.
 k2_version=1.23.4
 torch_version=1.13.1
-python_versions="3.10 3.9 3.8"
+python_versions="3.10 3.9"
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 main=$root/.venv/bin/python

@@ -64,7 +64,8 @@ def test_no_large_file() -> None:
 
 
 def test_shell_entry_points_are_executable_and_explain_themselves() -> None:
-    scripts = [ROOT / "local/setup.sh", ROOT / "tests/run.sh", *ROOT.glob("egs/*/*/run.sh")]
+    local = [ROOT / "local/setup.sh", ROOT / "local/install_k2.sh"]
+    scripts = [*local, ROOT / "tests/run.sh", *ROOT.glob("egs/*/*/run.sh")]
     for script in scripts:
         done = subprocess.run([str(script), "--help"], capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, f"{script}: {done.stderr}"
@@ -161,6 +162,7 @@ FORBIDDEN = {
     ),
     "evaluation": ("espnet2", "uas_plugin.espnet", "uas_plugin.report", "uas_plugin.serve"),
     "serve": ("espnet2", "uas_plugin.espnet", "uas_plugin.evaluation", "uas_plugin.report"),
+    "ctc": ("espnet2", "transformers", "uas_plugin.evaluation", "uas_plugin.report"),
     "report": ("espnet2", "uas_plugin.espnet"),
     "annotate": ("espnet2", "torch", "transformers", "uas_plugin.audiollm", *MODELS),
     "recipe": ("espnet2", "torch", "transformers"),

@@ -21,6 +21,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "serve": ("uas_plugin.serve.cli:main", "the AudioLLM behind OpenAI's chat completions"),
     "lm": ("uas_plugin.audiollm.lm_cli:main", "show the AudioLLM's form of a task"),
     "plan": ("uas_plugin.audiollm.plan_cli:main", "what a corpus takes; a training's memory"),
+    "ctc": ("uas_plugin.ctc.cli:main", "decode and align CTC posteriors, with k2 or without"),
     "uniaudio2": ("uas_plugin.audiollm.uniaudio2.cli:main", "every task of UniAudio 2.0"),
     "annotate": ("uas_plugin.annotate.cli:main", "audio, captions -> UAS JSON through a server"),
     "schema": ("uas_plugin.schema.cli:main", "check or show UAS JSON"),

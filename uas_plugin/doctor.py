@@ -163,6 +163,20 @@ def check_sentencepiece() -> Check:
     return Check("sentencepiece works", "ok", sentencepiece.__version__)
 
 
+def check_k2() -> Check:
+    """Where `uas ctc` finds k2."""
+    from uas_plugin.ctc.backend import INSTALL, find_backend
+    from uas_plugin.errors import UASError
+
+    try:
+        backend = find_backend()
+    except UASError as error:
+        return Check("uas ctc", "problem", str(error), "unset it, or name another Python")
+    if backend.kind == "torch":
+        return Check("uas ctc", "optional", "without k2: no graphs, no HLG", f"run {INSTALL}")
+    return Check("uas ctc", "ok", backend.describe())
+
+
 def cache_dir() -> Path:
     """Where hub downloads go: HF_HOME, else below the user's cache folder."""
     fallback = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "huggingface"
@@ -201,7 +215,7 @@ def diagnose(*, imports: bool = True) -> list[Check]:
     """All checks, in the order in which they are printed."""
     checks = [check_python(), *check_packages()]
     if imports:
-        checks += [*check_imports(), *check_devices(), check_sentencepiece()]
+        checks += [*check_imports(), *check_devices(), check_sentencepiece(), check_k2()]
     return [*checks, check_espeak(), check_cache(), check_disk()]
 
 

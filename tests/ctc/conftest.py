@@ -1,4 +1,4 @@
-"""k2 for the tests: where it is, or installed by local/install_k2.sh, or skipped with the reason."""
+"""k2 for the tests: where it is, else installed by local/install_k2.sh, else skipped."""
 
 from __future__ import annotations
 

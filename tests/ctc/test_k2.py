@@ -65,7 +65,9 @@ def test_loss_and_its_gradient(k2_backend: Backend, dump: Any, tmp_path: Path, s
         for i, (values, target) in enumerate(zip(arrays, targets)):
             log_probs = torch.tensor(values)[None].requires_grad_()
             loss = torch_search.ctc_loss(log_probs, torch.tensor([len(values)]), [target])
-            assert found[f"u{i}"]["loss"] == pytest.approx(float(loss[0].detach()), rel=1e-4, abs=1e-4)
+            assert found[f"u{i}"]["loss"] == pytest.approx(
+                float(loss[0].detach()), rel=1e-4, abs=1e-4
+            )
             if torch.isfinite(loss[0]):
                 # torch's own gradient is with respect to what log_softmax was given
                 loss.sum().backward()
@@ -81,7 +83,9 @@ def test_best_path_and_alignment(
 ) -> None:
     arrays, targets = made(seed)
     folder = dump(arrays)
-    decoded = [rows_of({"task": "decode", "posteriors": folder}, b) for b in (k2_backend, torch_backend)]
+    decoded = [
+        rows_of({"task": "decode", "posteriors": folder}, b) for b in (k2_backend, torch_backend)
+    ]
     for name, row in decoded[1].items():
         (mine,), (theirs,) = row["hypotheses"], decoded[0][name]["hypotheses"]
         assert mine["tokens"] == theirs["tokens"]

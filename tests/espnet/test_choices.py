@@ -105,12 +105,12 @@ def test_parser_and_print_config_know_the_choices(monkeypatch: pytest.MonkeyPatc
 def test_every_table_has_its_entry() -> None:
     from importlib import import_module
 
-    from uas_plugin.espnet.registry import ENTRIES, NAME, install
+    from uas_plugin.espnet.registry import ENTRIES, install
 
     install()
     for entry in ENTRIES:
         table = getattr(import_module(entry.module), entry.table)
-        found = getattr(table, "classes", table)[NAME]
+        found = getattr(table, "classes", table)[entry.name]
         assert f"{found.__module__}:{found.__name__}" == entry.target
 
 

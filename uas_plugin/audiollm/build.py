@@ -17,6 +17,7 @@ from uas_plugin.audiollm.chat import (
     Example,
     asr_messages,
     encode_example,
+    interleaved_messages,
     qa_messages,
     speech_chat_messages,
     tts_messages,
@@ -27,6 +28,7 @@ from uas_plugin.audiollm.options import LMDataOptions, TTSOptions
 from uas_plugin.audiollm.replies import Reply, find_replies
 from uas_plugin.audiollm.shards import SHARDS, shard_name
 from uas_plugin.audiollm.vocabulary import Vocabulary
+from uas_plugin.audiollm.word_spans import SpanMaker, read_alignments
 from uas_plugin.data.manifests import custom_of
 from uas_plugin.data.targets import asr_target, uas_target
 from uas_plugin.data.text import TextTokenizer, load_text_tokenizer
@@ -57,6 +59,9 @@ class ItemMaker:
 
     def __init__(self, vocabulary: Vocabulary, text: TextTokenizer, options: LMDataOptions) -> None:
         self.vocabulary, self.text, self.options = vocabulary, text, options
+        spans = options.interleaved
+        alignments = read_alignments(spans.word_durations)
+        self.spans = SpanMaker(alignments, spans.words, spans.copies, vocabulary, text)
 
     def _example(self, messages: Any, **answer: Any) -> Example:
         return encode_example(messages, self.vocabulary, self.text, **answer)
@@ -74,6 +79,8 @@ class ItemMaker:
             groups.append(self.listening(cut, None))
         if reply is not None:
             groups.append(self.replying(codes, reply))
+        if self.spans.alignments:
+            groups += self.interleaving(cut, codes)
         return groups
 
     def listening(self, cut: Any, codes: np.ndarray | None) -> Items:
@@ -105,6 +112,13 @@ class ItemMaker:
         variant = int(rng.integers(self.options.prompt_variants))
         asked = tts_messages(asr_target(cut), attributes=attributes, variant=variant)
         return [("tts", self._example(asked, answer_audio=codes))]
+
+    def interleaving(self, cut: Any, codes: np.ndarray) -> list[Items]:
+        """The clip's words in text and speech in turn; a group a copy, as nothing is shared."""
+        rng = seeded("interleaved", self.options.seed, cut.id)
+        asked = interleaved_messages()
+        copies = self.spans.make(cut.id, asr_target(cut), codes, rng)
+        return [[("interleaved", self._example(asked, answer_ids=ids))] for ids in copies]
 
     def replying(self, codes: np.ndarray, reply: Reply) -> Items:
         """The item that answers the clip in text and speech."""
@@ -209,7 +223,9 @@ def _write_parts(
         for number, (cut, codes) in enumerate(paired):
             if (own := parts.get(number % shards)) is not None:
                 own.add(cut, codes, replies.get(cut.id))
-        return [part.finish() for part in parts.values()]
+        infos = [part.finish() for part in parts.values()]
+        maker.spans.report()
+        return infos
 
 
 def find_codebook(tokenizer: str | os.PathLike[str], size: int) -> np.ndarray | None:

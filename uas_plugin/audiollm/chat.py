@@ -21,9 +21,10 @@ from uas_plugin.qa.wording import LETTERS, question_text
 Message = Mapping[str, Any]
 # An audio token written out; as text it would be read letter by letter.
 _AUDIO_MARK = re.compile(r"<\|audio_\d+\|>")
-# What a model can be trained on; their numbers stand in the data, so new ones come last.
-TASKS = ("uas", "asr", "qa", "tts", "speech_chat")
+ASKED_TASKS = ("uas", "asr", "qa", "tts", "speech_chat")
 SPOKEN_TASKS = ("tts", "speech_chat")  # their answers hold audio
+# What a model can be trained on; their numbers stand in the data, so new ones come last.
+TASKS = (*ASKED_TASKS, "interleaved")
 ROLES = ("system", "user", "assistant")
 # Pieces of the chat form that the text tokenizer must hold as single pieces.
 CHAT_SYMBOLS = tuple(f"{role}\n" for role in ROLES) + ("\n",)
@@ -41,6 +42,7 @@ PROMPTS: dict[str, tuple[str, ...]] = {
 
 # Of uses beyond the trained tasks: no part of the text tokenizer's corpus.
 CAPTION_PROMPT = "Say in one sentence what is heard."
+INTERLEAVED_PROMPT = "Go on in text and speech."
 DIALOGUE_PROMPT = "Answer in text and speech: {} pieces of text, then {} audio tokens, in turn."
 
 
@@ -114,6 +116,11 @@ def speech_chat_messages(audio: Any, *, slots: Sequence[int] = SLOTS) -> list[di
     """
     system = {"role": "system", "content": DIALOGUE_PROMPT.format(*slots)}
     return [system, *_user("", audio)]
+
+
+def interleaved_messages() -> list[dict[str, Any]]:
+    """Ask for a sentence in text and speech in turn (``word_spans``)."""
+    return _user(INTERLEAVED_PROMPT, None)
 
 
 def prompt_corpus() -> list[str]:
@@ -243,20 +250,24 @@ def encode_example(
     *,
     answer_text: str | None = None,
     answer_audio: Any | None = None,
+    answer_ids: Sequence[int] | None = None,
     slots: Sequence[int] = SLOTS,
 ) -> Example:
     """Ids of a training item. The answer ends with ``<|im_end|>``.
 
     Args:
         answer_text, answer_audio: text, or codebook entries; both: in turn, by ``slots``.
+        answer_ids: vocabulary ids in their place.
 
     Raises:
         UASError: there is no answer, or a message is wrong.
     """
-    if answer_text is None and answer_audio is None:
+    if answer_text is None and answer_audio is None and answer_ids is None:
         raise UASError("an item needs a text answer, an audio answer, or both")
     prompt = encode_messages(messages, vocabulary, text)
-    if answer_text is not None and answer_audio is not None:
+    if answer_ids is not None:
+        answer = list(answer_ids)
+    elif answer_text is not None and answer_audio is not None:
         answer = interleave(text.encode(answer_text), answer_audio, vocabulary, slots)
     elif answer_text is not None:
         answer = text.encode(answer_text)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar, get_type_hints
 
-from uas_plugin.audiollm.chat import TASKS
+from uas_plugin.audiollm.chat import ASKED_TASKS
 from uas_plugin.audiollm.interleave import SLOTS, check_slots
 from uas_plugin.errors import UASError, suggest
 from uas_plugin.qa.labels import QUESTIONS
@@ -99,6 +99,28 @@ class SpeechChatOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InterleavedOptions:
+    """Sentences in text and speech in turn, cut at word borders; none unless there are alignments.
+
+    Args:
+        word_durations: files of `uas ctc align`, of all sets.
+        words: fewest and most words of a span. copies: of a clip, with other spans each.
+    """
+
+    word_durations: tuple[str, ...] = ()
+    words: tuple[int, int] = (1, 4)
+    copies: int = 1
+
+    def __post_init__(self) -> None:
+        if len(self.words) != 2 or not 1 <= self.words[0] <= self.words[1]:
+            raise UASError(
+                f"lm.data.interleaved.words: fewest and most words of a span, not {self.words}"
+            )
+        if self.copies < 1:
+            raise UASError("lm.data.interleaved.copies is at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
 class LMDataOptions:
     """Items of the training and development sets.
 
@@ -124,6 +146,7 @@ class LMDataOptions:
     qa: QAOptions = field(default_factory=QAOptions)
     tts: TTSOptions = field(default_factory=TTSOptions)
     speech_chat: SpeechChatOptions = field(default_factory=SpeechChatOptions)
+    interleaved: InterleavedOptions = field(default_factory=InterleavedOptions)
 
     def __post_init__(self) -> None:
         if self.shards < 1:
@@ -142,7 +165,7 @@ class DecodeOptions:
     """
 
     seed: int = 0
-    tasks: tuple[str, ...] = TASKS
+    tasks: tuple[str, ...] = ASKED_TASKS
     controls: tuple[str, ...] = CONTROLS
     batch_size: int = 32
     max_items: int | None = None
@@ -155,5 +178,5 @@ class DecodeOptions:
     speech_chat: SpeechChatOptions = field(default_factory=SpeechChatOptions)
 
     def __post_init__(self) -> None:
-        _check(self.tasks, TASKS, "task")
+        _check(self.tasks, ASKED_TASKS, "task")
         _check(self.controls, CONTROLS, "control")

@@ -120,7 +120,9 @@ def grammar_fst(model: NGram, words: Mapping[str, int], backoff: int) -> Iterato
 
 
 def _known(context: Words, words: Mapping[str, int]) -> bool:
-    return all(word in words or (place == 0 and word == BEGIN) for place, word in enumerate(context))
+    return all(
+        word in words or (place == 0 and word == BEGIN) for place, word in enumerate(context)
+    )
 
 
 def estimate(sentences: Iterable[Sequence[str]], order: int) -> NGram:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -14,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from uas_plugin.atomic import read_jsonl
-from uas_plugin.ctc.portable.posteriors import JobError
+from uas_plugin.ctc.portable.files import JobError
 from uas_plugin.errors import UASError
 
 VARIABLE = "UAS_K2_PYTHON"
@@ -22,7 +24,9 @@ INSTALL = "local/install_k2.sh"
 KINDS = ("in_process", "worker", "torch")
 ROOM = Path(__file__).resolve().parent
 # The folder goes to the end of the path: nothing of it can hide a module of that interpreter.
-_START = "import sys; sys.path.append(sys.argv[1]); from portable.worker import main; main(sys.argv[2])"
+_START = (
+    "import sys; sys.path.append(sys.argv[1]); from portable.worker import main; main(sys.argv[2])"
+)
 _ASK = "import k2, torch; print(k2.__dev_version__, torch.__version__)"
 
 
@@ -138,8 +142,11 @@ def _run_process(python: Path, job: dict[str, Any], folder: Path) -> None:
     (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
     command = [str(python), "-I", "-c", _START, str(ROOM), str(folder / "job.json")]
     done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode == 3:
+        raise UASError(done.stderr.strip())
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        if done.returncode == 3:
-            raise UASError(last)
-        raise UASError(f"k2's process ended with {done.returncode}: {last}")
+        # Behind a Python error may stand k2's own stack; all of it is in the log.
+        logging.error("%s", done.stderr.strip())
+        named = re.findall(r"(?m)^\w+Error: .*", done.stderr)
+        reason = named[-1] if named else "its messages are above"
+        raise UASError(f"k2's process ended with {done.returncode}: {reason}")

@@ -1,6 +1,6 @@
 """Writing posteriors, and words as a model's tokens.
 
-Reading posteriors is :mod:`uas_plugin.ctc.portable.posteriors`.
+Reading posteriors is :mod:`uas_plugin.ctc.portable.files`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from uas_plugin.atomic import atomic_path, write_json
-from uas_plugin.ctc.portable.posteriors import INFO, SHARD
+from uas_plugin.ctc.portable.files import INFO, SHARD
 from uas_plugin.errors import UASError
 
 SHARD_SIZE = 500  # utterances

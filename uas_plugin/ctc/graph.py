@@ -13,9 +13,8 @@ from uas_plugin.ctc.arpa import grammar_fst, read_arpa
 from uas_plugin.ctc.backend import Backend, find_backend, run_job
 from uas_plugin.ctc.dump import SPACE, text_to_names
 from uas_plugin.ctc.lexicon import Entry, disambiguation, lexicon_fst
+from uas_plugin.ctc.portable.files import GRAMMAR, GRAPH_INFO, LEXICON
 from uas_plugin.errors import UASError
-
-INFO, LEXICON, GRAMMAR = "graph.json", "L.fst.txt", "G.fst.txt"
 
 
 def spell(
@@ -75,7 +74,7 @@ def build_graph(
         "words": names,
         "words_left_out": sorted({word for word, _ in entries} - set(names)),
     }
-    write_json(folder / INFO, info)
+    write_json(folder / GRAPH_INFO, info)
     return {**info, **run_job({"task": "compile", "graph": folder}, backend)[0]}
 
 
@@ -90,7 +89,7 @@ def read_words(folder: str | os.PathLike[str]) -> list[str]:
     Raises:
         UASError: the folder is no graph's.
     """
-    path = Path(folder) / INFO
+    path = Path(folder) / GRAPH_INFO
     if not path.exists():
         raise UASError(f"no graph in {folder}: `uas ctc graph` makes one")
     return json.loads(path.read_text(encoding="utf-8"))["words"]

@@ -70,9 +70,7 @@ def lexicon_fst(
         UASError: a lexicon's token that the model does not have.
     """
     # With a separator: 0 = start, 1 = behind a word, 2 = behind a separator; else 0 is all of them.
-    begin, end = (0, 2), 1
-    if separator is None:
-        begin, end = (0,), 0
+    begin, end = ((0, 2), 1) if separator is not None else ((0,), 0)
     free = 3
     for (word, spelled), number in zip(entries, disambiguation(entries)):
         strange = [token for token in spelled if token not in tokens]

@@ -17,13 +17,13 @@ from uas_plugin.ctc.alignment import durations_of
 from uas_plugin.ctc.backend import Backend, find_backend, run_job
 from uas_plugin.ctc.dump import ids_to_text, text_to_names
 from uas_plugin.ctc.graph import read_words
-from uas_plugin.ctc.portable import posteriors as files
+from uas_plugin.ctc.portable import files
 from uas_plugin.errors import UASError
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """One utterance: ``tokens`` (U names), their ``durations`` (frames), and the path's ``score``."""
+    """An utterance's ``tokens`` (U names), their ``durations`` in frames, the path's ``score``."""
 
     tokens: list[str]
     durations: np.ndarray
@@ -70,7 +70,7 @@ def decode(
     job = {"task": "decode", "posteriors": posteriors, "graph": graph, "options": options}
     found = {row["id"]: row["hypotheses"] for row in run_job(job, backend)}
     rows = []
-    for name, _ in files.read_posteriors(posteriors):
+    for name in files.read_names(posteriors):
         hypotheses = [
             {"text": _text(h, words, info), "am": h["am"], "lm": h["lm"], "score": h["score"]}
             for h in found.get(name, [])
@@ -124,10 +124,14 @@ def align(
     for key, spelled in names.items():
         row = found.get(key)
         if row is None or row["frames"] is None:
-            reason = "there are no posteriors" if row is None else "the text has more tokens than fit"
+            reason = (
+                "there are no posteriors" if row is None else "the text has more tokens than fit"
+            )
             left_out.append({"id": key, "reason": f"{key}: {reason}"})
         else:
             aligned[key] = Alignment(spelled, durations_of(row["frames"]), row["score"])
     if not aligned:
-        raise UASError(f"nothing could be aligned; {left_out[0]['reason'] if left_out else 'no text'}")
+        raise UASError(
+            f"nothing could be aligned; {left_out[0]['reason'] if left_out else 'no text'}"
+        )
     return aligned, left_out

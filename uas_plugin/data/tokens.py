@@ -115,9 +115,7 @@ def read_token_text(path: str | os.PathLike[str], branch: str = "") -> dict[str,
     return dict(token_lines(path, branch))
 
 
-def token_lines(
-    path: str | os.PathLike[str], branch: str = ""
-) -> Iterator[tuple[str, np.ndarray]]:
+def token_lines(path: str | os.PathLike[str], branch: str = "") -> Iterator[tuple[str, np.ndarray]]:
     """``(id, ids)`` of one line after another, as :func:`read_token_text` has them all at once.
 
     Raises:

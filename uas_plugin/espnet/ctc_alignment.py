@@ -1,8 +1,6 @@
 """Durations of text tokens from a trained CTC model: the best path of CTC, in plain torch.
 
-Graves et al. (2006), with the text given: states are blank, token 1, blank, token 2, ..., blank; a
-path moves on by one state, stays, or skips a blank between two different tokens. Legend: ``B``
-utterances, ``T`` frames, ``L`` tokens, ``S = 2 L + 1`` states, ``V`` vocabulary.
+For other uses of a model's posteriors, and for k2, there is ``uas ctc`` (docs/k2.md).
 """
 
 from __future__ import annotations
@@ -13,62 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from uas_plugin.atomic import atomic_path
+from uas_plugin.ctc.alignment import durations_of
+from uas_plugin.ctc.portable import torch_search
 from uas_plugin.errors import UASError
-
-BLANK = 0
-
-
-def best_path(log_probs: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor | None:
-    """State of each frame on the best path: (T,) int64 in 0 .. 2 L; None where no path fits.
-
-    Args:
-        log_probs: (T, V) log-probabilities; id 0 is blank. tokens: (L,) ids, L >= 1.
-    """
-    frames, states = len(log_probs), 2 * len(tokens) + 1
-    labels = torch.full((states,), BLANK)
-    labels[1::2] = tokens
-    scores_TS = log_probs.double().cpu()[:, labels]
-    skips = torch.zeros(states, dtype=torch.bool)
-    skips[3::2] = tokens[1:] != tokens[:-1]
-    infinity = torch.tensor(-torch.inf, dtype=torch.float64)
-    score = torch.full((states,), -torch.inf, dtype=torch.float64)
-    score[:2] = scores_TS[0, :2]
-    steps = torch.zeros(frames, states, dtype=torch.int64)
-    for frame in range(1, frames):
-        one = torch.cat([infinity[None], score[:-1]])
-        two = torch.where(skips, torch.cat([infinity.expand(2), score[:-2]]), infinity)
-        # Of equal ways the one that stays is taken: argmax gives the first.
-        best, steps[frame] = torch.stack([score, one, two]).max(0)
-        score = best + scores_TS[frame]
-    state = states - 1 if score[-1] >= score[-2] else states - 2
-    if not torch.isfinite(score[state]):
-        return None
-    path = torch.empty(frames, dtype=torch.int64)
-    for frame in range(frames - 1, -1, -1):
-        path[frame] = state
-        state -= int(steps[frame, state])
-    return path
-
-
-def durations_of(path: torch.Tensor, num_tokens: int) -> torch.Tensor:
-    """Frames of each token: (L,) int64, whose sum is T.
-
-    CTC marks a token with a spike and leaves the frames around it blank. Those between two spikes
-    are shared out evenly (the odd one goes to the first), those before the first and behind the
-    last belong to them.
-
-    Args:
-        path: (T,) states of :func:`best_path`, which visits every token.
-    """
-    starts = [int((path == 2 * k + 1).nonzero()[0, 0]) for k in range(num_tokens)]
-    ends = [int((path == 2 * k + 1).nonzero()[-1, 0]) + 1 for k in range(num_tokens)]
-    borders = [0]
-    for end, start in zip(ends[:-1], starts[1:]):
-        borders.append(end + (start - end + 1) // 2)
-    return torch.tensor([*borders[1:], len(path)]) - torch.tensor(borders)
 
 
 def align(
@@ -132,7 +81,7 @@ def _batches(
 @torch.no_grad()
 def _align_batch(
     model: Any, batch: dict[str, torch.Tensor], device: str
-) -> list[torch.Tensor | None]:
+) -> list[np.ndarray | None]:
     lengths = batch["src_text_lengths"]
     encoded, frames = model.encode(batch["src_text"].to(device), lengths.to(device))
     encoded = encoded[0] if isinstance(encoded, tuple) else encoded
@@ -144,10 +93,8 @@ def _align_batch(
             " input_layer: null, and an export with repeats kept and no unit BPE"
         )
     log_probs = model.ctc.log_softmax(encoded).cpu()
-    found: list[torch.Tensor | None] = []
-    for row, size, tokens, count in zip(
-        log_probs, lengths.tolist(), batch["text"], batch["text_lengths"].tolist()
-    ):
-        path = best_path(row[start : start + size], tokens[:count])
-        found.append(None if path is None else durations_of(path, count))
-    return found
+    wanted = [row[:size].tolist() for row, size in zip(batch["text"], batch["text_lengths"])]
+    paths = torch_search.align(log_probs[:, start:], lengths, wanted)
+    return [
+        durations_of(path["frames"]) if path and ids else None for path, ids in zip(paths, wanted)
+    ]

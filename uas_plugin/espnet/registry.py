@@ -28,12 +28,13 @@ class Entry:
 
     Attributes:
         module: ESPnet's module that holds the table. table: its name there.
-        target: ``module:Class`` of ours.
+        target: ``module:Class`` of ours. name: of the choice.
     """
 
     module: str
     table: str
     target: str
+    name: str = NAME
 
     def add(self, module: ModuleType) -> None:
         """Add the class to the table of ``module``.
@@ -48,7 +49,7 @@ class Entry:
         if kind is not None and not issubclass(entry, kind):
             raise TypeError(f"{self.module}.{self.table} takes {kind}, not {entry}")
         # In place: tasks keep references to the table. SpeechLM's table is a plain dictionary.
-        getattr(table, "classes", table)[NAME] = entry
+        getattr(table, "classes", table)[self.name] = entry
 
 
 _FRONTEND = "uas_plugin.espnet.token_frontend:TokenFrontend"
@@ -56,6 +57,7 @@ _WITH_FRONTENDS = ("asr", "asr_transducer", "cls", "s2t", "slu", "st")
 ENTRIES = (
     *(Entry(f"espnet2.tasks.{t}", "frontend_choices", _FRONTEND) for t in _WITH_FRONTENDS),
     Entry("espnet2.tasks.gan_codec", "codec_choices", "uas_plugin.espnet.token_codec:TokenCodec"),
+    Entry("espnet2.tasks.asr", "model_choices", "uas_plugin.espnet.ctc_model:CTCModel", "uas_ctc"),
     Entry(
         "espnet2.speechlm.dataloader.dataset",
         "reader_types",

@@ -38,8 +38,8 @@ from uas_plugin.data.text import load_text_tokenizer
 from uas_plugin.errors import UASError, suggest
 from uas_plugin.espnet.crops import crops, read_cuts, share_of_rank
 from uas_plugin.espnet.task import Batch
-from uas_plugin.espnet.trainer import rank_and_world
 from uas_plugin.espnet.thinking_judge import make_judge
+from uas_plugin.espnet.trainer import rank_and_world
 
 THINKING, REFINEMENT = "thinking", "refinement"
 TRAINED = "training_model."  # before the names of the weights in a checkpoint

@@ -1,4 +1,4 @@
-"""What needs numpy, torch and k2 alone, and Python 3.8 or later.
+"""What needs numpy, torch and k2 alone, and Python 3.9 or later.
 
 k2 may live in an older interpreter than this package. There this folder is imported as the
 top-level package ``portable``; hence its modules import each other relatively, and nothing else of

@@ -1,23 +1,18 @@
-"""HLG: a CTC topology, a lexicon and a grammar in one graph, made with k2 and kept as .npz.
-
-A folder of a graph holds ``L.fst.txt`` and ``G.fst.txt`` (OpenFst text), ``graph.json`` (number of
-tokens, first disambiguation symbols, word list) and, compiled, ``HLG.npz``.
-"""
+"""HLG: a CTC topology, a lexicon and a grammar in one graph, made with k2 and kept as .npz."""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any
 
 import k2
 import numpy as np
 import torch
+from torch import Tensor
 
-from .posteriors import JobError
-
-INFO, LEXICON, GRAMMAR, COMPILED = "graph.json", "L.fst.txt", "G.fst.txt", "HLG.npz"
+from .files import COMPILED, GRAMMAR, GRAPH_INFO, LEXICON, JobError
 
 
 def topology(tokens: int) -> Any:
@@ -29,7 +24,7 @@ def topology(tokens: int) -> Any:
     return k2.ctc_topo(max_token=tokens - 1, modified=tokens > 1000)
 
 
-def compile_graph(lexicon: str, grammar: str, info: Dict[str, Any]) -> Any:
+def compile_graph(lexicon: str, grammar: str, info: dict[str, Any]) -> Any:
     """HLG from L and G as OpenFst text, with ``lm_scores`` (the grammar's part of the scores).
 
     Determinized with disambiguation symbols, which then become epsilons, as in icefall's
@@ -39,13 +34,7 @@ def compile_graph(lexicon: str, grammar: str, info: Dict[str, Any]) -> Any:
     g_fst = k2.arc_sort(k2.Fsa.from_openfst(grammar, acceptor=False))
     lg = k2.connect(k2.compose(l_fst, g_fst))
     lg = k2.connect(k2.determinize(lg))
-    labels = lg.labels
-    labels[labels >= info["first_token_symbol"]] = 0
-    lg.labels = labels
-    words = lg.aux_labels
-    values = words.values if isinstance(words, k2.RaggedTensor) else words
-    values[values >= info["first_word_symbol"]] = 0
-    lg = k2.connect(k2.remove_epsilon(lg))
+    lg = k2.connect(k2.remove_epsilon(_without_symbols(lg, info)))
     if isinstance(lg.aux_labels, k2.RaggedTensor):
         lg.aux_labels = lg.aux_labels.remove_values_eq(0)
     lg = k2.arc_sort(lg)
@@ -53,18 +42,38 @@ def compile_graph(lexicon: str, grammar: str, info: Dict[str, Any]) -> Any:
     return k2.arc_sort(k2.connect(hlg))
 
 
-def compile_folder(folder: str | os.PathLike[str]) -> Dict[str, Any]:
+def _without_symbols(lg: Any, info: dict[str, Any]) -> Any:
+    """LG with epsilons in the place of disambiguation symbols.
+
+    Made anew: releases of k2 differ in what they allow to change in place.
+    """
+    arcs = lg.arcs.values()[:, :3].clone()
+    labels = arcs[:, 2]
+    labels[labels >= info["first_token_symbol"]] = 0
+    words = lg.aux_labels.clone()
+    values = words.values if isinstance(words, k2.RaggedTensor) else words
+    values[values >= info["first_word_symbol"]] = 0
+    return _graph(arcs, lg.scores.detach(), words)
+
+
+def _graph(arcs: Tensor, scores: Tensor, words: Any) -> Any:
+    """A graph from ``(N, 3)`` int32 (source, destination, label), scores and words of its arcs."""
+    bits = scores.contiguous().view(torch.int32)[:, None]
+    return k2.Fsa(torch.cat([arcs, bits], dim=1).contiguous(), aux_labels=words)
+
+
+def compile_folder(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """Compile the graph in ``folder``; returns its numbers of states and arcs.
 
     Raises:
         JobError: the folder is no graph's, or nothing is left of the graph.
     """
     where = Path(folder)
-    if not (where / INFO).exists():
+    if not (where / GRAPH_INFO).exists():
         raise JobError(f"no graph in {folder}: `uas ctc graph` makes one")
-    info = json.loads((where / INFO).read_text(encoding="utf-8"))
-    texts = [(where / name).read_text(encoding="utf-8") for name in (LEXICON, GRAMMAR)]
-    hlg = compile_graph(*texts, info)
+    info = json.loads((where / GRAPH_INFO).read_text(encoding="utf-8"))
+    lexicon = (where / LEXICON).read_text(encoding="utf-8")
+    hlg = compile_graph(lexicon, (where / GRAMMAR).read_text(encoding="utf-8"), info)
     if not hlg.num_arcs:
         raise JobError(f"{folder}: no sentence of the grammar can be spelled with the lexicon")
     save_graph(hlg, where / COMPILED)
@@ -102,10 +111,9 @@ def load_graph(folder: str | os.PathLike[str]) -> Any:
     with np.load(path) as saved:
         scores = torch.from_numpy(saved["scores"])
         arcs = torch.from_numpy(saved["arcs"])
-        arcs = torch.cat([arcs, scores.view(torch.int32)[:, None]], dim=1)
         splits = torch.from_numpy(saved["splits"])
         words = torch.from_numpy(saved["words"])
     shape = k2.ragged.create_ragged_shape2(row_splits=splits, cached_tot_size=len(words))
-    graph = k2.Fsa(arcs.contiguous(), aux_labels=k2.RaggedTensor(shape, words))
+    graph = _graph(arcs, scores, k2.RaggedTensor(shape, words))
     graph.lm_scores = scores.clone()
     return graph

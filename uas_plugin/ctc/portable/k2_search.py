@@ -6,7 +6,8 @@ Everywhere ``log_probs`` is ``(B, T, V)`` float32 with utterances longest first,
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import k2
 import numpy as np
@@ -40,16 +41,14 @@ def ctc_loss(log_probs: Tensor, lengths: Tensor, targets: Sequence[Sequence[int]
 
 def align(
     log_probs: Tensor, lengths: Tensor, targets: Sequence[Sequence[int]]
-) -> List[Optional[Dict[str, Any]]]:
+) -> list[dict[str, Any] | None]:
     """The best path of each target: ``frames`` (T ids, 0 = blank) and its ``score`` in nats.
 
     None where the target does not fit into the frames.
     """
     graphs = k2.ctc_graph([list(ids) for ids in targets], modified=False)
     # The best path survives any beam; a narrow one keeps the lattice small.
-    lattice = k2.intersect_dense(
-        a_fsas=graphs, b_fsas=dense(log_probs, lengths), output_beam=1.0
-    )
+    lattice = k2.intersect_dense(a_fsas=graphs, b_fsas=dense(log_probs, lengths), output_beam=1.0)
     best = k2.shortest_path(lattice, use_double_scores=True)
     scores = best.get_tot_scores(use_double_scores=True, log_semiring=False).tolist()
     paths = _paths(best)
@@ -59,7 +58,7 @@ def align(
     ]
 
 
-def _paths(fsas: Any) -> List[List[Dict[str, Any]]]:
+def _paths(fsas: Any) -> list[list[dict[str, Any]]]:
     """The one path of each linear FSA of a vector; an empty list where it is empty."""
     counts = [int(fsas[i].num_arcs) for i in range(fsas.shape[0])]
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(int)
@@ -67,18 +66,18 @@ def _paths(fsas: Any) -> List[List[Dict[str, Any]]]:
     return _read_paths(fsas, arcs)
 
 
-def _read_paths(fsas: Any, arcs: List[List[List[int]]]) -> List[List[Dict[str, Any]]]:
+def _read_paths(fsas: Any, arcs: list[list[list[int]]]) -> list[list[dict[str, Any]]]:
     """Frame labels, words (of a graph with words) and graph score of paths given by their arcs."""
     labels = fsas.labels.tolist()
-    words: Optional[List[List[int]]] = None
+    words: list[list[int]] | None = None
     if isinstance(getattr(fsas, "aux_labels", None), k2.RaggedTensor):
         words = fsas.aux_labels.tolist()
     elif hasattr(fsas, "lm_scores"):
         words = [[word] for word in fsas.aux_labels.tolist()]
     lm = fsas.lm_scores.tolist() if hasattr(fsas, "lm_scores") else None
 
-    def read(path: List[int]) -> Dict[str, Any]:
-        found: Dict[str, Any] = {"labels": [labels[a] for a in path if labels[a] != -1]}
+    def read(path: list[int]) -> dict[str, Any]:
+        found: dict[str, Any] = {"labels": [labels[a] for a in path if labels[a] != -1]}
         if words is not None:
             found["words"] = [word for a in path for word in words[a] if word > 0]
         found["lm"] = sum(lm[a] for a in path) if lm is not None else 0.0
@@ -98,7 +97,7 @@ def decode(
     output_beam: float = 8.0,
     max_active: int = 10000,
     paths: int = 200,
-) -> List[List[Hypothesis]]:
+) -> list[list[Hypothesis]]:
     """Hypotheses of each utterance, best first.
 
     Args:
@@ -142,9 +141,9 @@ def _flattened(lattice: Any, scale: float = 0.5) -> Any:
     return flat
 
 
-def _different(candidates: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
+def _different(candidates: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One candidate for each word sequence; without words, for each token sequence."""
-    kept: Dict[tuple, Dict[str, Any]] = {}
+    kept: dict[tuple, dict[str, Any]] = {}
     for candidate in candidates:
         candidate["tokens"] = collapse(candidate["labels"])
         kept.setdefault(tuple(candidate.get("words", candidate["tokens"])), candidate)
@@ -152,8 +151,8 @@ def _different(candidates: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
 
 
 def _scored(
-    candidates: List[Dict[str, Any]], log_probs: Tensor, lm_scale: float
-) -> List[Hypothesis]:
+    candidates: list[dict[str, Any]], log_probs: Tensor, lm_scale: float
+) -> list[Hypothesis]:
     if not candidates:
         return []
     scores = log_likelihoods(log_probs, [c["tokens"] for c in candidates]).tolist()

@@ -6,19 +6,20 @@ The functions have the signatures of :mod:`.k2_search`: ``log_probs`` is ``(B, T
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .posteriors import BLANK, JobError
+from .files import BLANK, JobError
 
-Hypothesis = Dict[str, Any]
+Hypothesis = dict[str, Any]
 NEVER = -np.inf
 
 
-def collapse(labels: Sequence[int]) -> List[int]:
+def collapse(labels: Sequence[int]) -> list[int]:
     """Tokens of a CTC path: repeats are one, blanks none."""
     before = [BLANK, *labels]
     return [now for now, last in zip(labels, before) if now not in (BLANK, last)]
@@ -45,7 +46,7 @@ def log_likelihoods(log_probs: Tensor, targets: Sequence[Sequence[int]]) -> Tens
 
 def align(
     log_probs: Tensor, lengths: Tensor, targets: Sequence[Sequence[int]]
-) -> List[Optional[Dict[str, Any]]]:
+) -> list[dict[str, Any] | None]:
     """The best path of each target: ``frames`` (T ids, 0 = blank) and its ``score`` in nats.
 
     None where the target does not fit into the frames. Viterbi over the states blank, first token,
@@ -80,7 +81,7 @@ def align(
     ]
 
 
-def _states(targets: Sequence[Sequence[int]]) -> Tuple[Tensor, Tensor, Tensor]:
+def _states(targets: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor]:
     """``(B, S)`` labels of the states, where one may be entered past a blank, ``(B,)`` counts."""
     sizes = torch.tensor([2 * len(ids) + 1 for ids in targets])
     states = torch.full((len(targets), int(sizes.max())), BLANK, dtype=torch.long)
@@ -92,7 +93,7 @@ def _states(targets: Sequence[Sequence[int]]) -> Tuple[Tensor, Tensor, Tensor]:
     return states, skips, sizes
 
 
-def _ends(best: Tensor, sizes: Tensor) -> Tuple[Tensor, Tensor]:
+def _ends(best: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
     """Score and state of the better end of each utterance: the last token or the blank behind."""
     last = (sizes - 1)[:, None]
     either = torch.cat([last, (last - 1).clamp_min(0)], dim=1)
@@ -124,7 +125,7 @@ def decode(
     nbest: int = 1,
     paths: int = 200,
     **_unused: Any,
-) -> List[List[Hypothesis]]:
+) -> list[list[Hypothesis]]:
     """Hypotheses of each utterance, best first: the best path, or a prefix beam search.
 
     Args:
@@ -146,34 +147,39 @@ def decode(
     return rows
 
 
-def prefix_beam(log_probs: np.ndarray, *, beam: int, names: int = 20) -> List[List[int]]:
+def prefix_beam(log_probs: np.ndarray, *, beam: int, names: int = 20) -> list[list[int]]:
     """Token sequences that a CTC prefix beam search ends with, best first.
 
     Args:
         log_probs: ``(T, V)``. beam: prefixes kept a frame. names: likeliest tokens tried a frame.
     """
     # prefix -> log-probability of its paths that end in a blank, and of those that do not
-    kept: Dict[Tuple[int, ...], Tuple[float, float]] = {(): (0.0, NEVER)}
+    kept: dict[tuple[int, ...], tuple[float, float]] = {(): (0.0, NEVER)}
     for frame in log_probs:
         tried = np.argsort(-frame)[:names].tolist()
-        following: Dict[Tuple[int, ...], Tuple[float, float]] = {}
-
-        def add(prefix: Tuple[int, ...], blank: float, token: float) -> None:
-            old = following.get(prefix, (NEVER, NEVER))
-            following[prefix] = (
-                float(np.logaddexp(old[0], blank)),
-                float(np.logaddexp(old[1], token)),
-            )
-
+        following: dict[tuple[int, ...], tuple[float, float]] = {}
         for prefix, (blank, token) in kept.items():
             total = float(np.logaddexp(blank, token))
-            add(prefix, total + frame[BLANK], NEVER)
+            _add(following, prefix, total + frame[BLANK], NEVER)
             if prefix:
-                add(prefix, NEVER, token + frame[prefix[-1]])
+                _add(following, prefix, NEVER, token + frame[prefix[-1]])
             for name in tried:
                 if name != BLANK:
                     before = blank if prefix and name == prefix[-1] else total
-                    add((*prefix, name), NEVER, before + frame[name])
+                    _add(following, (*prefix, name), NEVER, before + frame[name])
         order = sorted(following, key=lambda p: -np.logaddexp(*following[p]))[:beam]
         kept = {prefix: following[prefix] for prefix in order}
     return [list(prefix) for prefix in kept]
+
+
+def _add(
+    prefixes: dict[tuple[int, ...], tuple[float, float]],
+    prefix: tuple[int, ...],
+    blank: float,
+    token: float,
+) -> None:
+    old = prefixes.get(prefix, (NEVER, NEVER))
+    prefixes[prefix] = (
+        float(np.logaddexp(old[0], blank)),
+        float(np.logaddexp(old[1], token)),
+    )

@@ -10,16 +10,18 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Tuple
+from typing import Any
 
 import numpy as np
 import torch
 
-from .posteriors import JobError, batches, pad, read_info, read_posteriors
+from .files import JobError, batches, pad, read_info, read_posteriors
+from .loss import CTCLoss
 
 BATCH_FRAMES = 4000
-Row = Dict[str, Any]
+Row = dict[str, Any]
 
 
 def _search(job: Mapping[str, Any]) -> Any:
@@ -31,7 +33,7 @@ def _search(job: Mapping[str, Any]) -> Any:
     return found
 
 
-def _batches(job: Mapping[str, Any], names: Any = None) -> Iterator[Tuple[List[str], Any, Any]]:
+def _batches(job: Mapping[str, Any], names: Any = None) -> Iterator[tuple[list[str], Any, Any]]:
     """Ids, ``(B, T, V)`` and ``(B,)``, longest first; of the utterances in ``names``, if given."""
     items = (
         item for item in read_posteriors(job["posteriors"]) if names is None or item[0] in names
@@ -42,7 +44,7 @@ def _batches(job: Mapping[str, Any], names: Any = None) -> Iterator[Tuple[List[s
         yield [name for name, _ in batch], torch.from_numpy(padded), torch.from_numpy(lengths)
 
 
-def _targets(job: Mapping[str, Any]) -> Dict[str, List[int]]:
+def _targets(job: Mapping[str, Any]) -> dict[str, list[int]]:
     """``targets`` of a job: JSON lines ``{"id": ..., "tokens": [ids]}``."""
     with open(job["targets"], encoding="utf-8") as stream:
         rows = [json.loads(line) for line in stream]
@@ -50,7 +52,7 @@ def _targets(job: Mapping[str, Any]) -> Dict[str, List[int]]:
 
 
 def decode(job: Mapping[str, Any]) -> Iterator[Row]:
-    """``{"id", "hypotheses"}``; ``graph``: a compiled HLG (else H alone); ``options``: of decode."""
+    """``{"id", "hypotheses"}``; ``graph``: an HLG's folder, else H alone; ``options`` of search."""
     search = _search(job)
     if job.get("graph"):
         graph = search.load_graph(job["graph"])
@@ -63,7 +65,7 @@ def decode(job: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def align(job: Mapping[str, Any]) -> Iterator[Row]:
-    """``{"id", "frames", "score"}`` of utterances with a target; frames is null if it is too long."""
+    """``{"id", "frames", "score"}`` of what has a target; frames is null where it is too long."""
     search, targets = _search(job), _targets(job)
     for names, log_probs, lengths in _batches(job, targets):
         wanted = [targets[name] for name in names]
@@ -73,11 +75,14 @@ def align(job: Mapping[str, Any]) -> Iterator[Row]:
 
 def loss(job: Mapping[str, Any]) -> Iterator[Row]:
     """``{"id", "loss"}``, and with ``gradients`` (a path ending in .npz) d loss / d log_probs."""
-    search, targets = _search(job), _targets(job)
-    gradients: Dict[str, np.ndarray] = {}
+    targets, criterion = _targets(job), CTCLoss(job.get("engine", "k2"), zero_infinity=False)
+    gradients: dict[str, np.ndarray] = {}
     for names, log_probs, lengths in _batches(job, targets):
         log_probs.requires_grad_()
-        values = search.ctc_loss(log_probs, lengths, [targets[name] for name in names])
+        wanted = [targets[name] for name in names]
+        sizes = torch.tensor([len(ids) for ids in wanted])
+        padded = torch.nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids in wanted], True)
+        values = criterion(log_probs, lengths, padded, sizes)
         values.sum().backward()
         for row, name in enumerate(names):
             gradients[name] = log_probs.grad[row, : int(lengths[row])].numpy()
