@@ -257,7 +257,7 @@ def test_a_folder_of_a_pretrained_tokenizer_is_found_from_anywhere(
     monkeypatch.chdir(tmp_path)
     seen: list[Run] = []
     monkeypatch.setattr("uas_plugin.recipe.run.snakemake_command", lambda run, *_: seen.append(run))
-    monkeypatch.setattr("uas_plugin.recipe.run._execute", lambda *_: None)
+    monkeypatch.setattr("uas_plugin.recipe.run.execute", lambda *_: None)
     folders = [f"--{name}={path}" for name, path in places(tmp_path).items()]
     word = f'tokenizer.pretrained.model="{model.name}"'
     run_sh([str(RECIPE), "tokenizer=pretrained_folder", word, *folders])

@@ -54,7 +54,7 @@ def test_dry_run_with_a_pretrained_tokenizer_trains_and_reads_with_none(tmp_path
     result = snakemake("-n", "-p", overrides, exp=tmp_path)
     assert result.returncode == 0, result.stderr
     output = result.stdout + result.stderr
-    planned = set(re.findall(r"^rule (\w+):", output, re.M))
+    planned = set(re.findall(r"^(?:local)?rule (\w+):", output, re.M))
     table = {rule for stage in PRETRAINED_STAGES for rule in stage.rules}
     assert planned - {"all"} == {rule for rule in table if not rule.startswith("lm_study")}
     assert not planned & {
@@ -89,7 +89,7 @@ def test_a_vocoder_that_is_trained_adds_its_rule_to_stage_5(dry: str, tmp_path: 
     result = snakemake("-n", "-p", "overrides=vocoder=hift_small", "stage5", exp=tmp_path)
     assert result.returncode == 0, result.stderr
     output = result.stdout + result.stderr
-    planned = set(re.findall(r"^rule (\w+):", output, re.M))
+    planned = set(re.findall(r"^(?:local)?rule (\w+):", output, re.M))
     planned.discard("stage5")
     assert {rule for rule in planned if stage_of_rule()[rule].number == 5} == {
         "codec_train", "vocoder_train", "codec_export",
@@ -185,7 +185,7 @@ def test_dry_run_with_annotation(tmp_path: Path) -> None:
     result = snakemake("-n", "-p", overrides, exp=tmp_path)
     assert result.returncode == 0, result.stderr
     output = result.stdout + result.stderr
-    planned = re.findall(r"^rule (\w+):", output, re.M)
+    planned = re.findall(r"^(?:local)?rule (\w+):", output, re.M)
     assert planned.count("annotate") == 1
     assert set(planned) - {"all", "annotate"} == {
         rule
