@@ -137,7 +137,6 @@ def test_accounting_remembers_jobs(cluster, tmp_path):
     """A second cluster, with slurmdbd on a database of its own."""
     other = Cluster(Path(f"{cluster.folder}-dbd"))
     try:
-        # The first has installed what it could; without the packages of accounting, `up` fails.
         start = [str(SCRIPT), "up", "--accounting", "--nodes", "1", "--dir", str(other.folder)]
         started = subprocess.run(start, capture_output=True, text=True)
         if started.returncode:
