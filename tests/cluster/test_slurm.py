@@ -7,13 +7,14 @@ import json
 import os
 import re
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
 from ..recipes.conftest import unique
-from .conftest import wait_until
+from .conftest import SCRIPT, Cluster, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
@@ -130,3 +131,26 @@ def test_a_training_is_preempted_and_then_its_node_dies(clone, cluster, smoke, t
     wait_until(goes_on, "the training in another job", log)
     lose_a_node(cluster, process, log)
     assert same_files(run.base, plain.base, "exp/mini/codec/export/model.safetensors") == 1
+
+
+def test_accounting_remembers_jobs(cluster, tmp_path):
+    """A second cluster, with slurmdbd on a database of its own."""
+    other = Cluster(Path(f"{cluster.folder}-dbd"))
+    try:
+        start = [str(SCRIPT), "up", "--accounting", "--nodes", "1", "--dir", str(other.folder)]
+        started = subprocess.run(start, capture_output=True, text=True)
+        if started.returncode:
+            pytest.skip(f"no accounting here: {started.stderr.strip().splitlines()[-1]}")
+        other.environ = {**cluster.environ, "PATH": f"{other.folder}/bin:{os.environ['PATH']}"}
+        other.slurm("sbatch", "--wait", "-J", "remembered", "-o", "/dev/null", "--wrap", "true")
+        states: list[str] = []
+
+        def known() -> bool:
+            states[:] = other.slurm("sacct", "-X", "-n", "-P", "-o", "JobName,State").split()
+            return "remembered|COMPLETED" in states
+
+        log = tmp_path / "log"
+        log.touch()
+        wait_until(known, f"the job in {states}", log, limit=60)
+    finally:
+        other.call("down")
