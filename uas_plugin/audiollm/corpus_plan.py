@@ -168,10 +168,8 @@ def plan_corpus(
     if model is not None:
         step = BACKWARD * encoder_operations(model)
         passes = options.tokenizer_epochs
-        rows.insert(
-            1,
-            ("3 tokenizer training", min(flops["train.share"] / step, reading), "GPU", passes, 0.0),
-        )
+        rate = min(flops["train.share"] / step, reading)
+        rows.insert(1, ("3 tokenizer training", rate, "GPU", passes, 0.0))
     stages = []
     for name, rate, unit, passes, written in rows:
         seconds = audio * passes / rate
@@ -184,8 +182,8 @@ def plan_corpus(
 def plan_shards(seconds: float, options: CorpusOptions, tokens: float, size: int) -> ShardPlan:
     """Shards for a dump of ``seconds`` on one GPU: some for each, jobs neither tiny nor too many.
 
-    Four jobs a GPU keep the last ones from waiting for a slow one. A shard's cuts are held in memory
-    while it is written, so their number is what counts before the length of a job.
+    Four jobs a GPU keep the last ones from waiting for a slow one. A shard's cuts are held in
+    memory while it is written, so their number is what counts before the length of a job.
     """
     by_time = min(int(seconds / LEAST_JOB), max(4 * options.gpus, int(seconds / (4 * LEAST_JOB))))
     by_memory = math.ceil(options.hours * 3600 / options.clip / MOST_CUTS)
