@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from uas_plugin.audiollm.corpus_plan import (
     HEADING,
     LEAST_JOB,
+    MOST_CUTS,
     MOST_SHARDS,
     NEEDED,
     CorpusOptions,
@@ -40,24 +42,26 @@ def test_the_table_of_the_documents_has_what_is_needed():
     assert values["encode.share"] < 1 and values["train.share"] < 1
 
 
-def test_a_plan_is_what_comes_out_by_hand():
+@pytest.mark.parametrize("many", [True, False])
+def test_a_plan_is_what_comes_out_by_hand(many):
     operations = 50 * 2 * (8 * 100 + 4 * 400 + 4 * 1500 * 10)
     assert encoder_operations(SMALL, layers=2) == operations
     config = {"tokenizer": {"pretrained": None, "model": SMALL}}
+    measured = MEASURED if not many else {**MEASURED, "check.rate": 1e9}
     options = CorpusOptions(hours=10, gpus=2, cores=4, clip=10, lm_epochs=3)
-    stages, shards, tokens = plan_corpus(config, 1000, MEASURED, options)
+    stages, shards, tokens = plan_corpus(config, 1000, measured, options)
     assert tokens == 36_000 * 25
     rows = {stage.name: stage for stage in stages}
     assert list(rows) == [
         "1 data", "3 tokenizer training", "4 token dump", "6 LM data", "7 LM training"
     ]  # fmt: skip
-    assert rows["1 data"].seconds == 360 and rows["1 data"].wall == 90
+    assert many or (rows["1 data"].seconds, rows["1 data"].wall) == (360, 90)
     assert rows["1 data"].bytes == 3600 * 100
     dump = rows["4 token dump"]
-    assert dump.rate == pytest.approx(0.5e12 / operations)
+    assert dump.rate == pytest.approx(0.5e12 / operations if many else 200)  # of two cores a GPU
     assert dump.bytes == tokens * 6 + 3600 * 100
-    train = rows["3 tokenizer training"]
-    assert train.rate == pytest.approx(0.25e12 / (3 * 2 * operations))  # all four layers
+    train = rows["3 tokenizer training"]  # all four layers
+    assert train.rate == pytest.approx(0.25e12 / (3 * 2 * operations) if many else 200)
     assert rows["6 LM data"].rate == pytest.approx(10)  # 58 tokens a second of audio
     assert rows["7 LM training"].seconds == pytest.approx(3 * 36_000 * 58 * 6000 / 0.25e12)
     assert shards.count * shards.tokens == pytest.approx(tokens)
@@ -76,7 +80,8 @@ def test_shards_are_never_too_many_and_rarely_tiny(seconds, gpus):
     plan = plan_shards(seconds, options, 1e9, 2)
     assert 1 <= plan.count <= MOST_SHARDS
     assert plan.count * plan.hours == pytest.approx(1000)
-    assert plan.job_seconds >= LEAST_JOB * 0.999 or plan.count == 1
+    by_memory = math.ceil(360_000 / MOST_CUTS)
+    assert plan.job_seconds >= LEAST_JOB * 0.999 or plan.count == by_memory
 
 
 def test_units_for_people():
@@ -98,7 +103,9 @@ def test_the_command_plans_a_million_hours(capsys):
     twice = capsys.readouterr().out
 
     def gpu_hours(table: str) -> float:
-        return float(re.search(r"^all +GPU +([\d.,e+]+)", table, re.M)[1].replace(",", ""))
+        return float(
+            re.search(r"^7 LM training .* GPU +([\d.,e+]+)", table, re.M)[1].replace(",", "")
+        )
 
     assert gpu_hours(twice) == pytest.approx(gpu_hours(text) / 2, rel=0.01)
 

@@ -39,16 +39,21 @@ from typing import Any
 
 import numpy as np
 
-SHARDS, TOKENS, CODES = 200, 100, 8192
+SHARDS, TOKENS, CODES, VARIANTS = 200, 100, 8192, 997
 WORDS = ("the", "of", "and", "to", "in", "is", "that", "it", "was", "for", "on", "are", "as")
 EMPTY = {"description": None, "discreteEvents": [], "continuousEvents": []}
 VOICE = {"age": "Adult", "gender": "Male", "emotion": "Neutral", "accent": None, "prosody": None,
          "timbre": None}  # fmt: skip
 
 
+def cut_name(number: int) -> str:
+    """The id of a cut."""
+    return f"cut-{number:08d}"
+
+
 def cut_row(number: int) -> dict[str, Any]:
-    """A cut of 4 s in Lhotse's JSON form."""
-    name, rng = f"cut-{number:08d}", np.random.default_rng(number)
+    """A cut of some seconds in Lhotse's JSON form."""
+    name, rng = cut_name(number), np.random.default_rng(number)
     text = " ".join(WORDS[i] for i in rng.integers(len(WORDS), size=8))
     uas = {"transcription": text, "paralinguistics": VOICE, "nonLinguisticEvents": EMPTY}
     seconds = float(rng.integers(8, 200)) / 10
@@ -79,6 +84,8 @@ def make(folder: Path, cuts: int) -> None:
     train = folder / "dump" / "train"
     shards = max(SHARDS * cuts // 1_000_000, 2)
     rng = np.random.default_rng(0)
+    cut_lines = [json.dumps(cut_row(number)) + "\n" for number in range(VARIANTS)]
+    id_lines = [" ".join(map(str, rng.integers(CODES, size=TOKENS))) for _ in range(VARIANTS)]
     with contextlib.ExitStack() as stack:
 
         def opened(path: Path) -> Any:
@@ -95,15 +102,14 @@ def make(folder: Path, cuts: int) -> None:
             streams.append([opened(part / name) for name in names])
         manifest, metadata = opened(folder / "cuts.jsonl.gz"), opened(folder / "metadata.jsonl")
         for number in range(cuts):
-            row = cut_row(number)
-            line = json.dumps(row) + "\n"
+            name, variant = cut_name(number), number % VARIANTS
+            line = cut_lines[variant].replace(cut_name(variant), name)
             manifest.write(line)
             metadata.write(json.dumps(metadata_row(number)) + "\n")
-            ids = " ".join(map(str, rng.integers(CODES, size=TOKENS)))
             own = streams[number % shards]
             own[0].write(line)
-            own[1].write(f"{row['id']} {ids}\n")
-            own[2].write(f"{row['id']} {TOKENS}\n")
+            own[1].write(f"{name} {id_lines[variant]}\n")
+            own[2].write(f"{name} {TOKENS}\n")
 
 
 def _filter(folder: Path) -> Iterator[tuple[str, float]]:

@@ -35,7 +35,9 @@ def test_page_names_no_outside_resource(page):
 
 def test_page_has_all_parts(page):
     text = page.read_text(encoding="utf-8")
-    for part in ("results", "listen", "curves", "tokens", "data", "config", "provenance"):
+    for part in (
+        *("results", "listen", "curves", "tokens", "data", "resources", "config", "provenance"),
+    ):
         assert f'<section id="{part}">' in text, part
     assert "codebook_usage" in text and "<polyline" in text
     assert "Untrained encoder, k-means codebook" in text

@@ -28,6 +28,7 @@ BACKWARD = 3  # a training step costs as many forward passes
 BYTES_OF_TOKEN = {"int16": 2, "int32": 4}
 # Of the LM: each clip is heard once (its items share that copy) and spoken once, with its texts.
 COPIES, TEXT_RATE = 2, 8.0  # text tokens a second of audio, answers of all tasks together
+MOST_CUTS = 100_000  # of a shard: about half a GB
 MOST_SHARDS = 10_000  # jobs for which planning stays in a minute (docs/scale.md)
 LEAST_JOB = (
     1800.0  # seconds that a dump job should take at least: starting one costs up to a minute
@@ -151,13 +152,15 @@ def plan_corpus(
     forward = encoder_operations(model, layers=quantized)
     flops = {share: measured["gpu.matmul"] * 1e9 * measured[share] for share in
              ("encode.share", "train.share")}  # fmt: skip
+    # What reads the audio of one GPU: a small model waits for it.
+    reading = measured["check.rate"] * options.cores / options.gpus
     size = BYTES_OF_TOKEN["int16" if codebook_size <= 2**15 else "int32"]
     cuts = audio / options.clip * measured["cut.bytes"]
     lm_tokens = audio * (COPIES * frame_rate + TEXT_RATE)
     lm_rate = (COPIES * frame_rate + TEXT_RATE) * 2 * BACKWARD * parameters
     rows = [
         ("1 data", measured["check.rate"], "core", 1.0, cuts),
-        ("4 token dump", flops["encode.share"] / forward, "GPU", 1.0,
+        ("4 token dump", min(flops["encode.share"] / forward, reading), "GPU", 1.0,
          tokens * (size + measured["token.text_bytes"]) + cuts),
         ("6 LM data", measured["lm_data.rate"] / (lm_tokens / audio), "core", 1.0, 4 * lm_tokens),
         ("7 LM training", flops["train.share"] / lm_rate, "GPU", options.lm_epochs, 0.0),
@@ -165,7 +168,8 @@ def plan_corpus(
     if model is not None:
         step = BACKWARD * encoder_operations(model)
         passes = options.tokenizer_epochs
-        rows.insert(1, ("3 tokenizer training", flops["train.share"] / step, "GPU", passes, 0.0))
+        rate = min(flops["train.share"] / step, reading)
+        rows.insert(1, ("3 tokenizer training", rate, "GPU", passes, 0.0))
     stages = []
     for name, rate, unit, passes, written in rows:
         seconds = audio * passes / rate
@@ -178,10 +182,12 @@ def plan_corpus(
 def plan_shards(seconds: float, options: CorpusOptions, tokens: float, size: int) -> ShardPlan:
     """Shards for a dump of ``seconds`` on one GPU: some for each, jobs neither tiny nor too many.
 
-    Four jobs a GPU keep the last ones from waiting for a slow one.
+    Four jobs a GPU keep the last ones from waiting for a slow one. A shard's cuts are held in
+    memory while it is written, so their number is what counts before the length of a job.
     """
-    most = max(1, min(MOST_SHARDS, int(seconds / LEAST_JOB)))
-    count = min(most, max(4 * options.gpus, math.ceil(seconds / (4 * LEAST_JOB))))
+    by_time = min(int(seconds / LEAST_JOB), max(4 * options.gpus, int(seconds / (4 * LEAST_JOB))))
+    by_memory = math.ceil(options.hours * 3600 / options.clip / MOST_CUTS)
+    count = min(MOST_SHARDS, max(1, by_time, by_memory))
     return ShardPlan(
         count, options.hours / count, tokens / count, tokens * size / count, seconds / count
     )
@@ -225,7 +231,7 @@ def corpus_text(
         f"{'all':<22}{'':>12}  {'GPU':<7}{gpu:>12,.4g}{human_hours(wall):>10}"
         f"{human_bytes(written):>10}",
         "",
-        f"token dump: {shards.count:,} shards of {shards.hours:,.4g} h, {shards.tokens:,.3g} "
+        f"token dump: {shards.count:,} shards of {shards.hours:,.1f} h, {shards.tokens:,.3g} "
         f"tokens, {human_bytes(shards.bytes)} of ids; a job takes about "
         f"{human_hours(shards.job_seconds)} (tokenizer.dump.num_shards={shards.count})",
         "Stages that are left out do not grow with the corpus. Rates come from the table in "

@@ -155,6 +155,7 @@ class Rejections:
             "mend": fault.mend,
         }
         if fault.category not in _BY_CHOICE:
+            logging.warning("cut %s: left out as %s: %s", entry.id, fault.category, fault.reason)
             self.faulty += 1
             self.first = self.first or f"{entry.id}: {fault.reason}"
         self._rows.add(f"{len(self._rows):012d}", json.dumps(row, ensure_ascii=False))

@@ -29,6 +29,7 @@ from espnet2.train.trainer import Trainer, TrainerOptions
 from espnet2.utils.build_dataclass import build_dataclass
 
 from uas_plugin.errors import UASError
+from uas_plugin.espnet.interrupt import StopRequest
 
 ENGINE = "deepspeed"  # folder of the engine's checkpoints
 Sized = tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor]
@@ -85,7 +86,13 @@ def require_deepspeed() -> Any:
 
 
 class UASDeepSpeedTrainer(Trainer):
-    """A trainer whose model, optimiser and schedule are in DeepSpeed's hands."""
+    """A trainer whose model, optimiser and schedule are in DeepSpeed's hands.
+
+    Attributes:
+        stop: whether to stop; the task that starts the training sets it.
+    """
+
+    stop = StopRequest()
 
     @classmethod
     def build_options(cls, args: argparse.Namespace) -> DeepSpeedOptions:
@@ -165,6 +172,8 @@ class UASDeepSpeedTrainer(Trainer):
         for number, (names, batch) in enumerate(
             reporter.measure_iter_time(iterator, "iter_time"), 1
         ):
+            if cls.stop.agreed():
+                cls.stop.leave("DeepSpeed's checkpoints are of whole epochs, this one is repeated")
             with reporter.measure_time("step_time"):
                 loss, stats, weight = engine(utt_id=names, **to_device(batch, engine.device))
                 loss, stats, weight = weighted(loss, stats, weight)

@@ -178,11 +178,17 @@ class UASTrainer(Trainer):
     def validate_one_epoch(
         cls, model: Any, iterator: Any, reporter: Any, options: Any, distributed_option: Any
     ) -> None:
-        """Validate; stopped in it, the training goes on with the whole validation."""
+        """Validate; stopped in it, the training goes on with the whole validation.
+
+        Of several processes each may have another number of batches: they agree once, before it.
+        """
+        alone = rank_and_world()[1] == 1
 
         def until_stopped(batches: Iterable[Any]) -> Iterator[Any]:
-            for batch in batches:
-                if cls.stop.agreed():
+            if cls.stop.agreed():
+                cls._save_and_leave(changed=True)
+            for number, batch in enumerate(batches):
+                if number and alone and cls.stop.agreed():
                     cls._save_and_leave(changed=True)
                 yield batch
 

@@ -78,6 +78,7 @@ def dump_shard(
         for key, ids in tokenizer.encode_stream(_noted(source, cuts), Batching.of(batch_size)):
             cut = cuts.popleft()
             if isinstance(ids, UASError):
+                logging.warning("left out: %s", ids)  # it names the cut
                 rejected.append({"id": key, "reason": str(ids)})
             else:
                 yield cut, streams_of(ids, branches)
