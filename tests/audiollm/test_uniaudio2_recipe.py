@@ -143,7 +143,8 @@ def test_variants_of_speech_and_what_cannot_be_used(tmp_path) -> None:
         return MonoCut(name, 0, seconds, 0, recording=recording, supervisions=[told])
 
     cuts = [
-        cut("voice", 1.0, "good morning", {"gender": "Male", "age": "Adult"}), cut("dog", 0.5, "", {"sound": "dog"}),
+        cut("voice", 1.0, "good morning", {"gender": "Male", "age": "Adult"}),
+        cut("dog", 0.5, "", {"sound": "dog"}),
         cut("short", 0.1, "", {"sound": "rain"}), cut("long", 3.0, "", {"sound": "rain"}),
     ]  # fmt: skip
     maker = ClipMaker(Listener(), VariantOptions((0.0, 0.0), (0.5,), 0), max_seconds=2.0)
