@@ -25,9 +25,9 @@ def tiny_codec() -> SimpleNamespace:
         latent_dim=4,
         thinking_depth=1,
         thinking_head_dim=32,
-        reasoning_codes=32,
+        reasoning_codes=16,
         reasoning_code_dim=8,
-        codes=64,
+        codes=32,
         code_dim=8,
         flow=FlowTransformerConfig(1, 1, 64, 40, 4, 1600, 32),
     )

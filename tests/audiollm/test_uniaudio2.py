@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
 import uas_plugin
 from uas_plugin.audiollm.uniaudio2.api import UnifiedLM, load_unified_lm
 from uas_plugin.audiollm.uniaudio2.config import (
+    MARKERS,
     SpecialIds,
     StackConfig,
     UniAudio2Config,
@@ -274,8 +278,8 @@ def test_release_names_unknown_sizes(tmp_path):
         load_release(tmp_path / "a.checkpoint", options)
 
 
-def test_release_checkpoint(tmp_path):
-    """A file laid out as the published one, with distributed training's prefixes."""
+def test_release_checkpoint(text_folder, tmp_path):
+    """A folder laid out as the published one, with distributed training's prefixes."""
     sizes = dataclasses.replace(
         SIZES,
         **{
@@ -292,8 +296,14 @@ def test_release_checkpoint(tmp_path):
              "text_pad": "text_pad_token", "reason_card": "audio_reason_card"}  # fmt: skip
     options = {names.get(k, k): v for k, v in vars(IDS).items()}
     options |= {"llm_name": "Llama-3.2-3B", "local_model": "Llama-3.2-300M"}
-    loaded, ids = load_release(tmp_path / "a.checkpoint", options)
-    assert ids.semantic_eos == IDS.semantic_eos
+    del options["markers"]  # a release's are Llama's reserved ids
+    (tmp_path / "llm_config.yaml").write_text(yaml.safe_dump(options))
+    shutil.copy(text_folder / "tokenizer.json", tmp_path)
+    (tmp_path / "old.checkpoint").write_text("an earlier one, not looked at")
+    os.utime(tmp_path / "old.checkpoint", (0, 0))
+    lm = uas_plugin.load_audiollm(tmp_path)
+    loaded, ids = lm.model, lm.ids
+    assert ids.semantic_eos == IDS.semantic_eos and ids.markers == MARKERS
     assert dataclasses.replace(loaded.config, max_frames=192) == sizes
     for name, value in model.state_dict().items():
         torch.testing.assert_close(loaded.state_dict()[name], value)

@@ -171,6 +171,19 @@ def test_a_recording_that_cannot_be_used_is_named(model, codec, tmp_path, capsys
     assert (tmp_path / "ASR_results.txt").read_text().startswith("good\t")
 
 
+def test_a_codec_of_another_lm_is_named(model, tiny_codec, tmp_path):
+    from dataclasses import replace
+
+    from uas_plugin.codec.reasoning import folders
+    from uas_plugin.codec.reasoning.model import ReasoningCodec
+
+    encoders = tiny_codec.make()[2]
+    large = ReasoningCodec(replace(tiny_codec.sizes, codes=64))
+    folders.save(tmp_path / "codec", large, encoders=encoders)
+    with pytest.raises(UASError, match="16 and 64 codes, the LM ids for 16 and 32: they do not"):
+        run("--task", "ASR", "--model", model, "--codec", tmp_path / "codec", "--audio", "a.wav")
+
+
 def test_demonstrations_of_a_file(model, token_files):
     shown = token_files / "shown.jsonl"
     row = {"audio": "x_reason.pt", "answer_text": TEXT}
@@ -201,6 +214,10 @@ def test_demonstrations_of_a_file(model, token_files):
         (["--task", "ASR"], "ASR needs audio: --audio"),
         (["--task", "ASR", "--reason_pt", "x.pt"], "go together"),
         (["--task", "ASR", "--audio", "none.wav"], "give the ReasoningCodec: --codec"),
+        (
+            ["--task", "ASR", "--audio", "none.wav", "--codec", "none"],
+            "none: there is no such folder",
+        ),
         (["--task", "TTS", "--stage", "2", "--codec", "x"], "stage 1 makes them"),
     ],
 )

@@ -45,8 +45,8 @@ def test_both_branches_are_dumped(tiny_codec_folder, cuts, expected, tmp_path):
         dump_shard(tiny_codec_folder, cuts / "cuts.jsonl.gz", tmp_path, shard, 2)
     merge_shards(tmp_path, 2)
     info = read_token_info(tmp_path)
-    assert (info["num_codebooks"], info["codebook_size"], info["frame_rate"]) == (8, 64, 12.5)
-    reasoning = {"codebook_size": 32, "num_codebooks": 8, "frame_rate": 5.0}
+    assert (info["num_codebooks"], info["codebook_size"], info["frame_rate"]) == (8, 32, 12.5)
+    reasoning = {"codebook_size": 16, "num_codebooks": 8, "frame_rate": 5.0}
     assert info["branches"] == {"reasoning": reasoning}
     assert (info["num_cuts"], info["num_rejected"]) == (2, 1)
     assert info["num_tokens"] == sum(ids.size for pair in expected.values() for ids in pair)

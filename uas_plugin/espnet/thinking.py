@@ -129,25 +129,29 @@ def refinement_model(args: argparse.Namespace) -> ESPnetRefinement:
     if options.get("phase") != THINKING:
         raise UASError(f"{args.thinking} is no training of --phase thinking")
     weights = {name.removeprefix(TRAINED): value for name, value in state.items()}
-    made = []
-    for _ in ("policy", "reference"):
+
+    def finished() -> tuple[ThinkingTraining, Any]:
         tokenizer = load_encoding(Path(args.codec))
-        one = _thinking(tokenizer.model, options["text_tokenizer"], options["model_conf"])
-        fail_on(state_problems(one.state_dict(), weights), f"{args.thinking} does not fit")
-        one.load_state_dict(weights)
-        made.append(one)
+        made = _thinking(tokenizer.model, options["text_tokenizer"], options["model_conf"])
+        fail_on(state_problems(made.state_dict(), weights), f"{args.thinking} does not fit")
+        made.load_state_dict(weights)
+        return made, tokenizer.encoders
+
+    policy, encoders = finished()
+    reference, _ = finished()
     text = load_text_tokenizer(options["text_tokenizer"])
     question = conf.pop("question", WORDINGS["analysis"][0])
     judge = make_judge(conf.pop("judge", "words"))
     training = RefinementTraining(
-        *made,
+        policy,
+        reference,
         text.encode(TEMPLATE.format(question=question)),
         _end(options["model_conf"], text),
         _decoder(text),
         judge,
         RefinementOptions(**conf),
     )
-    return ESPnetRefinement(training, tokenizer.encoders)
+    return ESPnetRefinement(training, encoders)
 
 
 def _decoder(text: Any) -> Any:

@@ -24,7 +24,8 @@ def get_parser() -> Parser:
     """The command's arguments; the names are those of the published multi_task_inference.py."""
     parser = make_parser(
         "Run a task of UniAudio 2.0. Understanding writes lines of name TAB text; generation "
-        "writes NAME_reason.pt and NAME_semantic.pt (stage 1) and makes audio of them (stage 2).",
+        "writes NAME_reason.pt and NAME_semantic.pt (stage 1) and makes audio of them, with "
+        "cuts of it (stage 2).",
         "uas uniaudio2 --model UniAudio2 --codec codec --task ASR --audio a.wav\n"
         "uas uniaudio2 --model UniAudio2 --codec codec --task TTS --text 'good morning'"
         " --output_dir out\n"
@@ -40,7 +41,8 @@ def get_parser() -> Parser:
     _add_models(parser)
     add("--audio", type=Path, help="audio file")
     add("--audio_dir", type=Path, help="folder of *.wav")
-    add("--cuts", type=Path, help="Lhotse cuts of audio; a cut's text is its supervision's")
+    add("--cuts", type=Path, help="Lhotse cuts of audio, or of a token dump; a cut's text is its"
+        " supervisions'. The answers come as cuts too")  # fmt: skip
     add("--reason_pt", type=Path, help="reasoning ids of the audio, (8, T)")
     add("--semantic_pt", type=Path, help="reconstruction ids of the audio, (8, T)")
     add("--audio_prompt", type=Path, help="recording of the voice that is wanted")
@@ -50,7 +52,7 @@ def get_parser() -> Parser:
     add("--text_file", type=Path, help="one text a line: utt_0, utt_1, ...")
     add("--caption", help="how it should sound (InstructTTS; default: the text)")
     add("--demonstrations", type=Path, help="solved examples, JSON lines: audio, text, answer_text,"
-        " answer_audio")  # fmt: skip
+        " answer_audio (of a recording, or NAME_reason.pt beside NAME_semantic.pt)")  # fmt: skip
     add("--output_dir", type=Path, default=Path("multi_task_out"), help="default multi_task_out")
     add("--results", type=Path, help="default OUTPUT_DIR/TASK_results.txt")
     add("--token_dir", type=Path, help="tokens to make audio of, or to start from (speech_s2s)")
@@ -74,8 +76,8 @@ def get_parser() -> Parser:
 
 def _add_models(parser: Parser) -> None:
     add = parser.add_argument
-    add("--model", type=Path, help="folder of the LM, ours or a release's")
-    add("--codec", type=Path, help="folder of the ReasoningCodec, for audio in or out")
+    add("--model", type=Path, help="folder of the LM, ours or a release's, or its name on a hub")
+    add("--codec", type=Path, help="the same of the ReasoningCodec, for audio in or out")
     add("--llm_train_config", type=Path, help="llm_config.yaml instead of --model: its folder")
     add("--resume", type=Path, help="checkpoint of a release (default: the newest)")
     add("--exp_dir", type=Path, help="folder of the checkpoints of a release")

@@ -6,7 +6,7 @@ audio ids.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -90,17 +90,16 @@ class FrameModel:
         self, model: UniAudio2, caches: Caches, depth_cache: StaticCache, pads: Tensor | None
     ) -> None:
         self.model, self.pads = model, pads
-        positions = caches.backbone.keys[0].shape[2] if caches.backbone else 0
-        self.understanding = FusedStack(model.understanding, caches.understanding, positions)
-        self.backbone = FusedStack(model.backbone, caches.backbone, positions)
-        self.generation = FusedStack(model.generation, caches.generation, positions)
+        backbone, understanding, generation = caches
+        assert backbone is not None and understanding is not None and generation is not None
+        positions = backbone.keys[0].shape[2]
+        self.understanding = FusedStack(model.understanding, understanding, positions)
+        self.backbone = FusedStack(model.backbone, backbone, positions)
+        self.generation = FusedStack(model.generation, generation, positions)
         self.depth = FusedStack(model.depth, depth_cache, CODEBOOKS)
         device = model.projection.weight.device
-        steps = torch.arange(CODEBOOKS, device=device)
         # Position q of the depth decoder sees 0 .. q.
-        self._depth_places = [
-            Place(steps[q : q + 1], steps[q : q + 1], q + 1, None) for q in range(CODEBOOKS)
-        ]
+        self._depth_places = [Place(q, q + 1) for q in range(CODEBOOKS)]
         self._keys = torch.arange(positions, device=device)
 
     def __call__(self, fed: Fed, kind: Kind) -> Step:
@@ -123,12 +122,15 @@ class FrameModel:
 
     def _place(self, slot: Tensor, kind: Kind) -> Place:
         keys = self._keys[: kind.seen]
+        at = None if kind.masked else kind.seen - 1
         mask = (keys <= slot)[None] if kind.masked else None
         if self.pads is None:
-            return Place(slot, slot, kind.seen, None if mask is None else mask[None, None])
+            positions = slot if kind.masked else None
+            return Place(at, kind.seen, slot, _spread(mask), positions)
         real = keys >= self.pads[:, None]
         mask = real if mask is None else real & mask
-        return Place(slot, (slot - self.pads).clamp(min=0), kind.seen, mask[:, None, None])
+        positions = (slot - self.pads).clamp(min=0)
+        return Place(at, kind.seen, slot, _spread(mask), positions)
 
     def _hidden(self, fed: Fed, kind: Kind) -> Tensor:
         """As `UniAudio2.hidden`: (R, D)."""
@@ -163,6 +165,11 @@ class FrameModel:
         return torch.stack(frames, dim=-1), torch.stack(logits)
 
 
+def _spread(mask: Tensor | None) -> Tensor | None:
+    """(R, seen) for all heads and queries of a group."""
+    return None if mask is None else mask[:, None, None]
+
+
 def _guide(logits: Tensor, sampling: Sampling) -> Tensor:
     if not sampling.guided:
         return logits
@@ -179,15 +186,18 @@ class CUDAGraphs:
 
     def __init__(self, run: Callable[[Fed, Kind], Step]) -> None:
         self.run = run
-        self._held: dict[Kind, tuple[torch.cuda.CUDAGraph, Fed, Step]] = {}
+        self._held: dict[Hashable, tuple[torch.cuda.CUDAGraph, Fed, Step]] = {}
+        # Results are copied out before another graph runs, so all may compute in one memory.
+        self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, fed: Fed, kind: Kind) -> Step:
         """The same as ``run``."""
-        if kind not in self._held:
-            self._held[kind] = self._capture(fed, kind)
-        graph, inputs, outputs = self._held[kind]
+        key = kind, tuple(None if x is None else x.shape for x in fed)
+        if key not in self._held:
+            self._held[key] = self._capture(fed, kind)
+        graph, inputs, outputs = self._held[key]
         for held, new in zip(inputs, fed, strict=True):
-            if held is not None:
+            if held is not None and new is not None:
                 held.copy_(new)
         graph.replay()
         return Step(*(x if x is None else x.clone() for x in outputs))
@@ -201,6 +211,6 @@ class CUDAGraphs:
                 self.run(inputs, kind)
         here.wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, pool=self._pool):
             outputs = self.run(inputs, kind)
         return graph, inputs, outputs

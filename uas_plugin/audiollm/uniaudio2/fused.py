@@ -21,15 +21,18 @@ from uas_plugin.audiollm.uniaudio2.stack import LlamaStack, StaticCache
 class Place(NamedTuple):
     """Where a frame stands.
 
-    ``slot`` (1,) int64 position in the cache, ``positions`` (R or 1,) int64 to rotate by, ``seen``
-    how many positions of the cache are looked at, ``mask`` (R or 1, 1, 1, seen) bool which of them,
-    or None for all.
+    Args:
+        at: its position in the cache; None where only the device knows it, in ``slot`` (1,) int64.
+        seen: how many positions of the cache are looked at. mask: (R or 1, 1, 1, seen) bool, which
+            of them, or None for all.
+        positions: (R or 1,) int64 to rotate by; None: ``at``.
     """
 
-    slot: Tensor
-    positions: Tensor
+    at: int | None
     seen: int
-    mask: Tensor | None
+    slot: Tensor | None = None
+    mask: Tensor | None = None
+    positions: Tensor | None = None
 
 
 class _Layer(NamedTuple):
@@ -88,7 +91,11 @@ class FusedStack:
 
     def step(self, x: Tensor, place: Place) -> Tensor:
         """(R, D) of ``x`` (R, D) after the blocks and the last norm; the cache is written."""
-        cos, sin = self.cos[place.positions][:, None], self.sin[place.positions][:, None]
+        if place.positions is not None:
+            cos, sin = self.cos[place.positions][:, None], self.sin[place.positions][:, None]
+        else:
+            assert place.at is not None
+            cos, sin = (table[place.at] for table in (self.cos, self.sin))
         for i, layer in enumerate(self.layers):
             x = x + self._attention(i, layer, self._normed(x, layer.first_norm), cos, sin, place)
             gate, up = F.linear(self._normed(x, layer.second_norm), layer.gate_up).chunk(2, dim=-1)
@@ -107,7 +114,10 @@ class FusedStack:
         qk = qk * cos + qk.roll(self.size // 2, dims=-1) * sin
         held = self.cache.keys[i], self.cache.values[i]
         for store, new in zip(held, (qk[:, -self.kv :], value)):
-            store.index_copy_(2, place.slot, new[:, :, None])
+            if place.at is not None:
+                store[:, :, place.at].copy_(new)
+            else:
+                store.index_copy_(2, place.slot, new[:, :, None])
         keys, values = (store[:, :, : place.seen] for store in held)
         # The queries of a group stand where a longer input would have further frames.
         query = qk[:, : -self.kv].reshape(rows, self.kv, self.group, self.size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,14 @@ class Session:
     def tokenizer(self) -> Any:
         from uas_plugin.tokenizer.api import load_tokenizer
 
-        return load_tokenizer(self._codec(), device=self.args.device)
+        found, ids = load_tokenizer(self._codec(), device=self.args.device), self.lm.ids
+        sizes = found.reasoning_codebook_size, found.codebook_size
+        if sizes[0] > ids.reason_codes or sizes[1] > ids.semantic_codes:
+            raise UASError(
+                f"the codec has {sizes[0]} and {sizes[1]} codes, the LM ids for "
+                f"{ids.reason_codes} and {ids.semantic_codes}: they do not belong together"
+            )
+        return found
 
     @cached_property
     def decoder(self) -> Any:
@@ -110,6 +117,7 @@ class Session:
             lines.append(f"{request.name}\t{text}")
             if request.cut is not None:
                 cuts.append(request.cut.with_custom(ANSWER, text))
+        _check_some(lines, failed, total)
         path = self.args.results or self.args.output_dir / f"{self.task.name}_results.txt"
         write_text(path, "".join(f"{line}\n" for line in lines))
         yield from lines
@@ -131,6 +139,7 @@ class Session:
                 write_codes(folder / f"{clip}{REASON}", ids.reasoning)
                 write_codes(folder / f"{clip}{SEMANTIC}", ids.reconstruction)
                 self.made_of[clip] = request
+        _check_some(self.made_of, failed, total)
         yield f"{folder}: ids of {len(self.made_of)} clips"
         yield from _left_out(failed, total)
 
@@ -144,8 +153,6 @@ class Session:
         source = args.output_dir if args.stage == "all" else args.token_dir or args.output_dir
         # After stage 1 what it made, whatever else lies in the folder.
         names = list(self.made_of) if args.stage == "all" else names_in(source, SEMANTIC)
-        if not names and args.stage == "all":
-            return  # stage 1 has said why
         if not names:
             raise UASError(f"{source} holds no *{SEMANTIC}: stage 1 makes them")
         folder, cuts = args.wav_dir or source / "wavs", []
@@ -187,6 +194,12 @@ def _named(name: str, answer: BranchIds | tuple[BranchIds, ...]) -> list[tuple[s
     if isinstance(answer, BranchIds):
         return [(name, answer)]
     return [(f"{name}_{i}", ids) for i, ids in enumerate(answer, 1)]
+
+
+def _check_some(made: Sized, failed: Sequence[str], total: int) -> None:
+    """Raise UASError where nothing came out at all."""
+    if not len(made) and failed:
+        raise UASError(left_out_text([{"reason": reason} for reason in failed], total))
 
 
 def _left_out(failed: Sequence[str], total: int) -> Iterator[str]:

@@ -69,7 +69,7 @@ def examples_of(cut: Any, kinds: Collection[str], draw: Any) -> Iterator[Example
         custom |= supervision.custom or {}
     events = (custom.get("uas") or {}).get("nonLinguisticEvents") or {}
     text = " ".join(s.text for s in cut.supervisions if s.text)
-    found = [
+    found: list[tuple[str, dict[str, str], Any]] = [
         ("transcription", {}, text),
         ("caption", {}, custom.get("caption") or events.get("description")),
         ("analysis", {}, custom.get("analysis")),

@@ -112,9 +112,9 @@ class ReasoningTokenizer:
         Args:
             batching: windows of 30 s that are encoded together, or so many as fill its seconds.
         """
-        batch_size = batching
         if isinstance(batching, Batching):
-            batch_size = max(1, int(batching.batch_seconds / WINDOW_SECONDS))
+            batching = max(1, int(batching.batch_seconds / WINDOW_SECONDS))
+        batch_size = batching
         waiting: list[_Pending] = []
         batch: list[tuple[_Pending, EncodeWindow, np.ndarray]] = []
         for key, source in audios:
