@@ -137,19 +137,21 @@ def test_variants_of_speech_and_what_cannot_be_used(tmp_path) -> None:
         path = tmp_path / f"{name}.wav"
         rng = np.random.default_rng(len(name))
         soundfile.write(path, 0.1 * rng.standard_normal(int(16_000 * seconds)), 16_000)
-        custom = {"labels": labels, "kind": "speech" if text else "sound"}
+        custom = {"labels": labels, "kind": "speech" if text else "sound", "unscored": ["gender"]}
         told = SupervisionSegment(name, name, 0, seconds, text=text, custom=custom, speaker="a")
         recording = Recording.from_file(path)
         return MonoCut(name, 0, seconds, 0, recording=recording, supervisions=[told])
 
     cuts = [
-        cut("voice", 1.0, "good morning", {}), cut("dog", 0.5, "", {"sound": "dog"}),
+        cut("voice", 1.0, "good morning", {"gender": "Male", "age": "Adult"}),
+        cut("dog", 0.5, "", {"sound": "dog"}),
         cut("short", 0.1, "", {"sound": "rain"}), cut("long", 3.0, "", {"sound": "rain"}),
     ]  # fmt: skip
     maker = ClipMaker(Listener(), VariantOptions((0.0, 0.0), (0.5,), 0), max_seconds=2.0)
     found = list(maker.clips(cuts))
     assert [clip.name for clip in found] == ["voice", "dog"]
     voice, dog = found
+    assert voice.labels == {"age": "Adult"}, "labels that are not scored are left out"
     assert voice.noise in ("dog", "short", "long") and voice.speaker == "a"
     assert voice.noisy is not None and voice.noisy.reasoning[0, 0] > voice.ids.reasoning[0, 0]
     assert voice.other_voice is not None and len(voice.other_voice.reasoning) == 10

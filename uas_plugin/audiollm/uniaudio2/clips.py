@@ -67,10 +67,15 @@ class StoredClip(Clip):
 
     @classmethod
     def of(cls, cut: Any, ids: BranchIds) -> StoredClip:
-        """As of `Clip`; a clip without words or a caption is captioned by its class."""
+        """As of `Clip`, without labels that the corpus keeps out of scores.
+
+        A clip without words or a caption is captioned by its class.
+        """
         clip = Clip.of(cut, ids)
         supervision = cut.supervisions[0] if cut.supervisions else None
         custom = (supervision.custom or {}) if supervision else {}
+        hidden = set(custom.get("unscored") or ())
+        clip.labels = {k: v for k, v in clip.labels.items() if k not in hidden}
         label = clip.labels.get("sound") or clip.labels.get("music") or ""
         return cls(
             name=clip.name,
