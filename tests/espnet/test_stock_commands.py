@@ -1,4 +1,4 @@
-"""``python -m uas_plugin.bin.espnet``: ESPnet's own commands, and the two discrete tasks for real."""
+"""``python -m uas_plugin.bin.espnet``: ESPnet's own commands; both discrete tasks for real."""
 
 from __future__ import annotations
 
