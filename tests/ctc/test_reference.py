@@ -82,6 +82,7 @@ def test_best_path_is_the_likeliest_token_of_each_frame(log_probs: torch.Tensor)
 
 def test_borders_lie_in_the_middle_of_blanks() -> None:
     assert durations_of([0, 1, 1, 0, 0, 2, 0, 2, 0, 0]).tolist() == [4, 3, 3]
+    assert durations_of([0, 0, 1, 1, 0, 0, 0, 2, 0, 2, 0]).tolist() == [6, 3, 2]
     assert durations_of([3]).tolist() == [1]
 
 
