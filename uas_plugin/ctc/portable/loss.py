@@ -30,19 +30,18 @@ class CTCLoss(nn.Module):
         if kind not in KINDS:
             raise ValueError(f"CTC loss '{kind}' is none of: {', '.join(KINDS)}")
         self.zero_infinity = zero_infinity
-        self._search = torch_search
+        self.kind, self._losses = "torch", torch_search.ctc_loss
         if kind == "k2":
             try:
                 from . import k2_search
 
-                self._search = k2_search  # type: ignore[assignment]
+                self.kind, self._losses = "k2", k2_search.ctc_loss
             except (ImportError, OSError) as error:
                 logging.warning(
                     "k2 is not in this interpreter (%s): the CTC loss is torch's, which has the"
                     " same values; local/install_k2.sh puts k2 beside torch where a wheel fits",
                     str(error).splitlines()[0],
                 )
-        self.kind = "torch" if self._search is torch_search else "k2"
 
     def forward(
         self, log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor
@@ -55,7 +54,7 @@ class CTCLoss(nn.Module):
         """
         order = torch.argsort(lengths, descending=True, stable=True)
         rows = [targets[i, : int(target_lengths[i])].tolist() for i in order.tolist()]
-        sorted_losses = self._search.ctc_loss(log_probs[order], lengths[order], rows)
+        sorted_losses = self._losses(log_probs[order], lengths[order], rows)
         losses = torch.empty_like(sorted_losses).index_copy(0, order, sorted_losses)
         if self.zero_infinity:
             losses = torch.where(torch.isfinite(losses), losses, torch.zeros_like(losses))
