@@ -59,6 +59,7 @@ def _add_posteriors(parser: argparse.ArgumentParser) -> None:
     add("--tokens", type=Path, required=True, help="what the model reads: a file of a dump "
         "(`token`), or of an asr2 export")  # fmt: skip
     add("--frame_rate", type=float, help="frames a second (default: from the dump, if it is one)")
+    add("--bpemodel", type=Path, help="of the text (default: where the configuration says)")
     add("--batch_size", type=int, default=16, help="clips at once (default: 16)")
     add("--device", default="cpu", help="default: cpu")
     _add_output(parser, "folder to write")
@@ -162,6 +163,7 @@ def _posteriors(args: argparse.Namespace) -> dict[str, Any]:
         args.tokens,
         args.output,
         frame_rate=args.frame_rate,
+        bpe_model=args.bpemodel,
         batch_size=args.batch_size,
         device=args.device,
     )
