@@ -115,15 +115,19 @@ def best_sentence(values: np.ndarray, model: arpa.NGram, spell: Any, scale: floa
     return max(found)
 
 
-@pytest.mark.parametrize("separator", [False, True])
+@pytest.mark.parametrize("marks", ["none", "separator", "pieces"])
 def test_decoding_with_a_graph_finds_the_best_sentence(
-    k2_backend: Backend, dump: Any, tmp_path: Path, separator: bool
+    k2_backend: Backend, dump: Any, tmp_path: Path, marks: str
 ) -> None:
-    names = ["<blank>", "a", "b", "c", "<space>"][: 5 if separator else 4]
+    more = {"none": [], "separator": ["<space>"], "pieces": ["_a", "_b", "_c"]}[marks]
+    names = ["<blank>", "a", "b", "c", *more]
     ids = {name: number for number, name in enumerate(names)}
 
     def spell(words: tuple[str, ...]) -> list[int]:
-        joined = " ".join(words) if separator else "".join(words)
+        if marks == "pieces":  # a word's first piece has a mark, but not that of the first word
+            rest = [piece for word in words[1:] for piece in (f"_{word[0]}", *word[1:])]
+            return [ids[piece] for piece in (*words[0], *rest)]
+        joined = " ".join(words) if marks == "separator" else "".join(words)
         return [ids["<space>" if letter == " " else letter] for letter in joined]
 
     rng = np.random.default_rng(7)
@@ -139,10 +143,12 @@ def test_decoding_with_a_graph_finds_the_best_sentence(
     (folder / "info.json").write_text(json.dumps(info))
     model = arpa.estimate([text.split() for text in SENTENCES], 2)
     (tmp_path / "g.arpa").write_text("\n".join(arpa.arpa_lines(model)) + "\n")
-    entries, left_out = graph.spell([*WORDS, "xyz"], names, "char")
+    entries, initial, left_out = graph.spell([*WORDS, "xyz"], names, "char")
     assert left_out == ["xyz"]
+    if marks == "pieces":
+        entries = [(word, (f"_{word[0]}", *word[1:])) for word in WORDS]
     built = graph.build_graph(
-        tmp_path / "graph", names, entries, tmp_path / "g.arpa", backend=k2_backend
+        tmp_path / "graph", names, entries, tmp_path / "g.arpa", initial=initial, backend=k2_backend
     )
     assert built["arcs"] > 0
     wide = {"search_beam": 60.0, "output_beam": 30.0, "lm_scale": 0.7}

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from uas_plugin.ctc.alignment import durations_of, word_durations
 from uas_plugin.ctc.portable import torch_search
+from uas_plugin.ctc.portable.loss import CTCLoss
 
 VOCABULARY = 3
 
@@ -82,6 +83,7 @@ def test_best_path_is_the_likeliest_token_of_each_frame(log_probs: torch.Tensor)
 
 def test_borders_lie_in_the_middle_of_blanks() -> None:
     assert durations_of([0, 1, 1, 0, 0, 2, 0, 2, 0, 0]).tolist() == [4, 3, 3]
+    assert durations_of([0, 0, 1, 1, 0, 0, 0, 2, 0, 2, 0]).tolist() == [6, 3, 2]
     assert durations_of([3]).tolist() == [1]
 
 
@@ -99,3 +101,36 @@ def test_words_take_the_frames_of_their_tokens(words: list[str], data: st.DataOb
     frames = data.draw(st.lists(st.integers(1, 5), min_size=len(pieces), max_size=len(pieces)))
     found = word_durations(frames, pieces, "bpe")
     assert len(found) == len(words) and found.sum() == sum(frames)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 8), st.lists(st.integers(1, 3), max_size=5)),
+        min_size=1, max_size=5,
+    ),
+    st.integers(0, 999),
+)  # fmt: skip
+def test_loss_is_torchs_in_any_order(rows: list[tuple[int, list[int]]], seed: int) -> None:
+    """Values and gradients, also where a target does not fit."""
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.tensor([length for length, _ in rows])
+    sizes = torch.tensor([len(ids) for _, ids in rows])
+    targets = torch.nn.utils.rnn.pad_sequence(
+        [torch.tensor(ids, dtype=torch.long) for _, ids in rows], True, -1
+    )
+    scores = torch.randn(len(rows), int(lengths.max()), 4, generator=generator)
+    gradients = []
+    for ours in (True, False):
+        leaf = scores.clone().requires_grad_()
+        log_probs = leaf.log_softmax(dim=-1)
+        if ours:
+            losses = CTCLoss("torch")(log_probs, lengths, targets, sizes)
+        else:
+            losses = torch.nn.functional.ctc_loss(
+                log_probs.transpose(0, 1), targets.clamp_min(0), lengths, sizes,
+                reduction="none", zero_infinity=True,
+            )  # fmt: skip
+        losses.sum().backward()
+        gradients.append((losses.detach(), leaf.grad))
+    torch.testing.assert_close(gradients[0], gradients[1])

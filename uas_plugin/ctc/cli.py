@@ -59,6 +59,7 @@ def _add_posteriors(parser: argparse.ArgumentParser) -> None:
     add("--tokens", type=Path, required=True, help="what the model reads: a file of a dump "
         "(`token`), or of an asr2 export")  # fmt: skip
     add("--frame_rate", type=float, help="frames a second (default: from the dump, if it is one)")
+    add("--bpemodel", type=Path, help="of the text (default: where the configuration says)")
     add("--batch_size", type=int, default=16, help="clips at once (default: 16)")
     add("--device", default="cpu", help="default: cpu")
     _add_output(parser, "folder to write")
@@ -162,6 +163,7 @@ def _posteriors(args: argparse.Namespace) -> dict[str, Any]:
         args.tokens,
         args.output,
         frame_rate=args.frame_rate,
+        bpe_model=args.bpemodel,
         batch_size=args.batch_size,
         device=args.device,
     )
@@ -186,19 +188,22 @@ def _graph(args: argparse.Namespace) -> dict[str, Any]:
 
     info = read_info(args.posteriors)
     left_out: list[str] = []
+    initial = None
     if args.lexicon:
         entries = read_lexicon(args.lexicon)
     else:
         marks = {BEGIN, END, UNKNOWN}
         words = (gram[0] for gram in read_arpa(args.arpa).grams if len(gram) == 1)
-        entries, left_out = spell(
+        entries, initial, left_out = spell(
             (word for word in words if word not in marks),
             info["tokens"], info.get("token_type", "word"), info.get("bpemodel"),
         )  # fmt: skip
     if left_out:
         logging.warning("%d words cannot be spelled: %s", len(left_out), " ".join(left_out[:10]))
     backend = find_backend(args.backend)
-    built = build_graph(args.output, info["tokens"], entries, args.arpa, backend=backend)
+    built = build_graph(
+        args.output, info["tokens"], entries, args.arpa, initial=initial, backend=backend
+    )
     sizes = {name: built[name] for name in ("states", "arcs")}
     missing = len(built["words_left_out"]) + len(left_out)
     return {"words": len(built["words"]) - 1, "words_left_out": missing, **sizes}

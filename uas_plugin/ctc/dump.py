@@ -100,7 +100,7 @@ def text_to_names(words: str, token_type: str, bpe_model: str | None = None) -> 
 
 def _pieces(words: str, bpe_model: str | None) -> list[str]:
     if not bpe_model or not Path(bpe_model).exists():
-        raise UASError(f"token type bpe needs its sentencepiece model, not {bpe_model}: --bpemodel")
+        raise UASError(f"token type bpe needs its sentencepiece model; {bpe_model} is missing")
     return _sentencepiece(str(bpe_model)).encode(words, str)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from uas_plugin.errors import UASError
@@ -58,6 +58,7 @@ def lexicon_fst(
     first_symbol: int,
     backoff: int,
     separator: str | None = None,
+    initial: Sequence[Entry] | None = None,
 ) -> Iterator[str]:
     """Lines of L as OpenFst text: source, destination, token, word, cost.
 
@@ -65,24 +66,30 @@ def lexicon_fst(
         tokens, words: ids; 0 is epsilon. first_symbol: id of #0 among the tokens; #1, #2, ...
             follow. backoff: id of #0 among the words, which passes through at word borders.
         separator: a token between words (``<space>`` of character models).
+        initial: the entries of a sentence's first word, where they differ from ``entries``.
 
     Raises:
         UASError: a lexicon's token that the model does not have.
     """
-    # With a separator: 0 = start, 1 = behind a word, 2 = behind a separator; else 0 is all of them.
-    begin, end = ((0, 2), 1) if separator is not None else ((0,), 0)
+    # 0 = start; 1 = behind a word, where that differs; 2 = behind a separator
+    first = entries if initial is None else initial
+    places: tuple[tuple[int, Sequence[Entry]], ...]
+    if separator is not None:
+        places, end = ((0, first), (2, entries)), 1
+    elif initial is not None:
+        places, end = ((0, first), (1, entries)), 1
+    else:
+        places, end = ((0, entries),), 0
+    together = list(dict.fromkeys([*entries, *first]))
+    numbers = dict(zip(together, disambiguation(together)))
     free = 3
-    for (word, spelled), number in zip(entries, disambiguation(entries)):
-        strange = [token for token in spelled if token not in tokens]
-        if strange:
-            raise UASError(f"the word {word} has the token {strange[0]}, which the model does not")
-        ids = [tokens[token] for token in spelled]
-        if number:
-            ids.append(first_symbol + number)
-        for start in begin:
-            inner = range(free, free + len(ids) - 1)
+    for start, group in places:
+        for word, spelled in group:
+            ids = _ids(word, spelled, tokens)
+            if numbers[word, spelled]:
+                ids.append(first_symbol + numbers[word, spelled])
+            states = [start, *range(free, free + len(ids) - 1), end]
             free += len(ids) - 1
-            states = [start, *inner, end]
             for at, token in enumerate(ids):
                 said = words[word] if at == 0 else 0
                 yield f"{states[at]}\t{states[at + 1]}\t{token}\t{said}\t0"
@@ -93,6 +100,8 @@ def lexicon_fst(
     yield f"{end}\t0"
 
 
-def symbol_lines(names: Iterable[str]) -> Iterator[str]:
-    """Lines of a symbol table, numbered from 0."""
-    return (f"{name} {number}" for number, name in enumerate(names))
+def _ids(word: str, spelled: Sequence[str], tokens: Mapping[str, int]) -> list[int]:
+    strange = [token for token in spelled if token not in tokens]
+    if strange:
+        raise UASError(f"the word {word} has the token {strange[0]}, which the model has not")
+    return [tokens[token] for token in spelled]

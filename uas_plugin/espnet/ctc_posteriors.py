@@ -27,6 +27,7 @@ def dump(
     output: str | os.PathLike[str],
     *,
     frame_rate: float | None = None,
+    bpe_model: str | os.PathLike[str] | None = None,
     batch_size: int = 16,
     device: str = "cpu",
 ) -> dict[str, Any]:
@@ -36,6 +37,7 @@ def dump(
         config, model_file: of ESPnet's training. source: a dump's ``token`` file, a ``wav.scp``, or
             an asr2 export's text, as the model was trained on.
         frame_rate: of the posteriors, Hz; by default the dump's.
+        bpe_model: of the text, by default where the configuration says.
 
     Raises:
         UASError: the model has no CTC, or a file is missing.
@@ -43,6 +45,9 @@ def dump(
     for path in (config, model_file, source):
         if not Path(path).exists():
             raise UASError(f"{path} is missing")
+    bpe_model = bpe_model or load_section(config).get("bpemodel")
+    if bpe_model and not Path(bpe_model).exists():
+        raise UASError(f"{bpe_model}, the text's sentencepiece model, is missing: --bpemodel")
     model, args, batches = _load(config, model_file, source, batch_size, device)
     counts = {"given": 0, "frames": 0}
     info = write_posteriors(
@@ -51,7 +56,7 @@ def dump(
         args.token_list,
         frame_rate=frame_rate or _dump_rate(source),
         token_type=args.token_type,
-        bpemodel=str(Path(args.bpemodel).absolute()) if args.bpemodel else None,
+        bpemodel=str(Path(bpe_model).absolute()) if bpe_model else None,
     )
     if counts["frames"] != counts["given"]:
         logging.warning(

@@ -32,9 +32,10 @@ done
 recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 # shellcheck source=egs/mini/asr2/path.sh
 . "$recipe/path.sh"
-exp=${expdir:-$recipe/exp}/$corpus
+exp=$(realpath -m "${expdir:-$recipe/exp}/$corpus")
 model=$exp/asr2/valid.acc.ave.pth
 [ -e "$model" ] || { echo "error: no trained asr2 model in $exp/asr2: ./run.sh makes it" >&2 && exit 2; }
+cd "$UAS_ROOT" # the paths in the model's configuration begin there
 
 set_file() { # set_file SET KEY: a file of a set, by the name that the export gave it
   echo "$exp/data/$1/$(python -c 'import json, sys; print(json.load(open(sys.argv[1]))[sys.argv[2]])' \
