@@ -61,7 +61,8 @@ def test_dry_run_with_a_pretrained_tokenizer_trains_and_reads_with_none(tmp_path
         "tokenizer_align", "codebook", "tokenizer_train", "tokenizer_export", "tokenizer_decode",
         "ablation_train", "ablation_score",
     }  # fmt: skip
-    commands = set(re.findall(r"uas_bin (\w+)", output))
+    commands = set(re.findall(r"(?:uas_bin|training --nodes 1 --gpus_per_node 0) (\w+)", output))
+    assert {"codec_train", "audiollm_train"} <= commands
     assert "tokenizer_export" in commands
     assert not commands & {"tokenizer_train", "tokenizer_codebook", "tokenizer_decode"}
     assert "tokenizer_untrained" not in output and "/ablations/" not in output
@@ -95,7 +96,7 @@ def test_a_vocoder_that_is_trained_adds_its_rule_to_stage_5(dry: str, tmp_path: 
         "codec_train", "vocoder_train", "codec_export",
     }  # fmt: skip
     assert set(WITH_VOCODER.rules) <= planned
-    assert re.search(r" vocoder_train --config \S+/conf/vocoder\.yaml", output)
+    assert re.search(r"training .* vocoder_train --config \S+/conf/vocoder\.yaml", output)
     assert "--vocoder $EXP/vocoder" in output
     assert re.search(r"output: \S+/codec/export/vocoder\.safetensors", output)
 
@@ -196,7 +197,7 @@ def test_dry_run_with_annotation(tmp_path: Path) -> None:
     labelled = f"{tmp_path}/data/mini/annotated/train"
     assert re.search(r"uas_bin annotate --config \S+/annotate.yaml --cuts \S+ --output_dir", output)
     for command in ("text_train", "tokenizer_train", "tokenizer_dump"):
-        found = re.findall(rf" {command} [^;&>]*", output)
+        found = re.findall(rf"(?:uas_bin|training) [^;&>]*{command} [^;&>]*", output)
         assert any(f"{labelled}/cuts.jsonl.gz" in words for words in found), command
     assert "annotated/test" not in output and "annotated/dev" not in output
 
