@@ -9,6 +9,7 @@ import pytest
 
 from uas_plugin.atomic import read_jsonl
 from uas_plugin.recipe.stages import STAGES
+from uas_plugin.recipe.status import find_run, read_status
 
 pytestmark = pytest.mark.slow
 
@@ -58,6 +59,13 @@ def test_every_rule_left_a_log_and_a_benchmark(smoke) -> None:
             for path in (smoke.exp / "benchmarks").glob(f"{pattern}.tsv"):
                 header, values = path.read_text().splitlines()[:2]
                 assert header.startswith("s\th:m:s\tmax_rss") and float(values.split("\t")[0]) > 0
+
+
+def test_status_says_that_all_is_done(smoke) -> None:
+    status = read_status(find_run(smoke.exp))
+    assert not status.alive and status.last_error is None and status.progress == []
+    assert {stage.state for stage in status.stages} == {"done"}
+    assert status.shards and all(s.done == s.total and not s.failed for s in status.shards)
 
 
 def test_tokens_are_those_of_the_manifest(smoke) -> None:

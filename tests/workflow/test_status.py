@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import json
 import os
@@ -182,6 +183,16 @@ def test_what_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit):
         uas(["status", str(tmp_path)])
     assert "is no folder of a run (exp/<corpus> with conf/run.json)" in capsys.readouterr().err
+
+
+def test_a_run_of_another_checkout_is_found_where_it_lies(tmp_path: Path) -> None:
+    folders = {name: f"egs/mini/uas1/{name}/mini" for name in ("data", "dump", "exp")}
+    made = Run(recipe="egs/mini/uas1", corpus="mini", size="full", results="RESULTS.md", **folders)
+    exp = tmp_path / made.exp
+    write_json(exp / "conf" / "run.json", dataclasses.asdict(made))
+    wrote(dataclasses.replace(made, exp=str(exp)), "data", "begun\n")
+    status = read_status(find_run(exp))
+    assert status.exp == str(exp) and status.stages[0].state == "stopped"
 
 
 def test_every_rule_has_a_log_of_its_own_name() -> None:

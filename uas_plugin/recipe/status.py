@@ -5,6 +5,7 @@ Everything is read from files of the run, so it can be asked for from any machin
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import statistics
 import time
@@ -93,13 +94,23 @@ def find_run(given: Path | None) -> Run:
         exp = next((f for f in folders if (f / "conf" / "run.json").is_file()), None)
         if exp is None:
             raise UASError(f"{given} is no folder of a run (exp/<corpus> with conf/run.json)")
-        return Run.load(exp.absolute() / "conf")
+        return _placed(Run.load(exp.absolute() / "conf"), exp.absolute())
     # Runs of another size than full lie one folder deeper.
     depths = ("*", "*/*")
     records = [r for deep in depths for r in ROOT.glob(f"egs/*/*/exp/{deep}/conf/run.json")]
     if not records:
         raise UASError("no run was started in this checkout: give its folder, exp/<corpus>")
     return Run.load(max(records, key=_touched).parent)
+
+
+def _placed(run: Run, exp: Path) -> Run:
+    """The run with absolute folders: it may be one of another checkout than this program's."""
+    if not str(exp).endswith(f"/{run.exp}"):
+        return run
+    root = Path(str(exp).removesuffix(run.exp))
+    return dataclasses.replace(
+        run, data=str(root / run.data), dump=str(root / run.dump), exp=str(exp)
+    )
 
 
 def _touched(record: Path) -> float:
