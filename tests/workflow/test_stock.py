@@ -90,6 +90,13 @@ def test_sections_of_tts2_follow_the_tokens(source: Path, tmp_path: Path) -> Non
     judge = written_asr2(source, tmp_path / "asr2")
     run, sections, _ = prepared(TTS2, source, tmp_path / "exp", judge=str(tmp_path / "asr2"))
     assert run.judge == judge.exp
+    # The folder of the run itself will do, and another size looks in its own folder first.
+    for given, size in (
+        (tmp_path / "asr2" / "made", "size=full"),
+        (tmp_path / "asr2", "size=smoke"),
+    ):
+        other, _, _ = prepared(TTS2, source, tmp_path / "exp", size, judge=str(given))
+        assert other.judge == judge.exp
     for kind in ("pitch", "energy"):
         conf = sections["tts2"][f"{kind}_extract_conf"]
         assert (conf["fs"], conf["hop_length"]) == (16000, 640)

@@ -13,6 +13,7 @@ from espnet2.gan_codec.abs_gan_codec import AbsGANCodec
 from typeguard import typechecked
 
 from uas_plugin.errors import UASError
+from uas_plugin.espnet.token_frontend import frozen_tokenizer
 
 
 class TokenCodec(AbsGANCodec):
@@ -41,9 +42,8 @@ class TokenCodec(AbsGANCodec):
         if tokenizer is None:
             raise UASError("codec uas_tokens: give codec_conf.tokenizer, an exported tokenizer")
         from uas_plugin.codec.api import load_codec
-        from uas_plugin.tokenizer.api import load_tokenizer
 
-        self.tokenizer = load_tokenizer(tokenizer)
+        self.tokenizer = frozen_tokenizer(tokenizer)
         self.decoder = None if decoder is None else load_codec(decoder)
         self.n_steps, self.seed, self.fs = n_steps, seed, fs
         # ESPnet asks every codec for both; here neither has anything to train.

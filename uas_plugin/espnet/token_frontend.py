@@ -6,11 +6,27 @@ they are waveforms, which a frozen tokenizer turns into ids on the fly.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from espnet2.asr.frontend.abs_frontend import AbsFrontend
 from typeguard import typechecked
 
 from uas_plugin.errors import UASError
+
+
+def frozen_tokenizer(path: str) -> Any:
+    """The tokenizer that an ESPnet model uses and does not train.
+
+    Raises:
+        UASError: it cannot be loaded, or gives more than one sequence of ids.
+    """
+    from uas_plugin.tokenizer.api import load_tokenizer
+
+    tokenizer = load_tokenizer(path)
+    if not hasattr(tokenizer, "num_codebooks"):
+        raise UASError(f"{path}: ids of several branches; ESPnet's uas_tokens takes one sequence")
+    return tokenizer
 
 
 class TokenFrontend(AbsFrontend):
@@ -49,9 +65,7 @@ class TokenFrontend(AbsFrontend):
             )
         self.tokenizer = None
         if tokenizer is not None:
-            from uas_plugin.tokenizer.api import load_tokenizer
-
-            self.tokenizer = load_tokenizer(tokenizer)
+            self.tokenizer = frozen_tokenizer(tokenizer)
             codebook_size = self.tokenizer.codebook_size
             num_codebooks = self.tokenizer.num_codebooks
         assert codebook_size is not None

@@ -6,8 +6,9 @@ import dataclasses
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from uas_plugin.bin import run_main
 from uas_plugin.config.compose import choices, compose, groups
@@ -119,15 +120,14 @@ def prepare(recipe_dir: Path, options: Options) -> tuple[StockRun, dict[Path, st
     return run, {Path(f"{name}.yaml"): to_yaml(values) for name, values in sections.items()}
 
 
-def _judge(config: dict, source: Source, part: Path) -> str:
-    """Folder of the asr2 run that tts2 needs: ``judge``, by size and corpus."""
+def _judge(config: Mapping[str, Any], source: Source, part: Path) -> str:
+    """Folder of the asr2 run that tts2 needs: ``judge`` itself, or the one in it of this corpus."""
     if "judge" not in config:
         return ""
     folder = Path(os.path.abspath(ROOT / config["judge"]))
-    inner = folder / part / source.corpus
-    return from_root(
-        inner if (inner / "conf").exists() or not (folder / "conf").exists() else folder
-    )
+    usual = folder / part / source.corpus
+    found = (f for f in (usual, folder / source.corpus, folder) if (f / "conf/run.json").exists())
+    return from_root(next(found, usual))
 
 
 def stages_of(run: StockRun) -> tuple[Stage, ...]:
