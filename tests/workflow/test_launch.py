@@ -62,6 +62,13 @@ def test_in_a_job_of_one_node_its_step_says_nothing():
     assert "--standalone" in become("--gpus_per_node 2 codec_train", STEP)
 
 
+def test_a_job_of_slurm_tells_its_training_when_it_ends():
+    line = "--job_runtime_min 90 codec_train --config c"
+    assert become(line) == "-m uas_plugin.bin.codec_train --config c"
+    timed = become(line, {"SLURM_JOB_ID": "3"})
+    assert timed == "-m uas_plugin.bin.codec_train --config c --max_runtime_min 90.0"
+
+
 def test_several_nodes_start_once_a_node_and_meet(tmp_path, monkeypatch):
     srun = tmp_path / "srun"
     srun.write_text("")
@@ -121,6 +128,7 @@ def test_a_node_without_a_name_here_has_the_address_that_slurm_knows(tmp_path, m
             "--nodes 2 --gpus_per_node 8 --cpus_per_node 64 --gpu_type h100",
         ),
         ({"nodes": 3, "gres": "nvme:1,gpu:2"}, "--nodes 3 --gpus_per_node 2 --cpus_per_node 5"),
+        ({"runtime": 90}, "--nodes 1 --gpus_per_node 0 --job_runtime_min 90"),
     ],
 )
 def test_shape_of_a_rules_resources(resources, shape):

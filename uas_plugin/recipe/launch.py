@@ -120,7 +120,8 @@ def shape_of(resources: Mapping[str, Any], threads: int) -> str:
     """The options of ``uas torchrun`` that fit a rule's resources (words for a shell).
 
     Args:
-        resources: ``nodes``, and GPUs as ``gpu`` (of the job) or ``gres`` (a node).
+        resources: ``nodes``, GPUs as ``gpu`` (of the job) or ``gres`` (a node), and ``runtime``
+            (minutes).
         threads: CPUs of a job without ``cpus_per_task``.
     """
     nodes = int(resources.get("nodes", 1))
@@ -131,6 +132,8 @@ def shape_of(resources: Mapping[str, Any], threads: int) -> str:
     if nodes > 1:
         words += ["--cpus_per_node", str(resources.get("cpus_per_task", threads))]
         words += ["--gpu_type", kind] if kind else []
+    if minutes := resources.get("runtime"):
+        words += ["--job_runtime_min", str(minutes)]
     return shlex.join(words)
 
 
@@ -155,6 +158,8 @@ def command(
         UASError: several nodes are asked for where there is no srun.
     """
     program = ["-m", f"uas_plugin.bin.{args.training}", *args.options]
+    if args.job_runtime_min and "SLURM_JOB_ID" in environ:  # elsewhere nobody ends it
+        program += ["--max_runtime_min", str(args.job_runtime_min)]
     if args.nodes > 1 and environ.get("SLURM_STEP_NUM_NODES") != str(args.nodes):
         if not shutil.which("srun"):
             raise UASError(f"{args.nodes} nodes need Slurm, and there is no srun on this machine")
@@ -184,6 +189,11 @@ def get_parser() -> Parser:
     parser.add_argument("--nproc_per_node", type=int, help="processes (one a GPU, at least one)")
     parser.add_argument("--cpus_per_node", type=int, default=1, help="CPUs of a node's task (1)")
     parser.add_argument("--gpu_type", help="model of the GPUs, where the cluster wants it named")
+    parser.add_argument(
+        "--job_runtime_min",
+        type=float,
+        help="in a Slurm job: minutes it may run; the training saves and stops ahead of that",
+    )
     parser.add_argument("--dry_run", action="store_true", help="print the command")
     parser.add_argument(
         "training", help="module of uas_plugin.bin: tokenizer_train, codec_train, ..."
