@@ -45,7 +45,7 @@ def test_everything_promised_is_there(uniaudio2) -> None:
 def test_scores_results_and_report(uniaudio2) -> None:
     scores = json.loads((uniaudio2.exp / "score" / "scores.json").read_text())
     figures = {figure["id"]: figure for figure in scores["figures"]}
-    assert {"lm.asr_en", "tts.en", "lm.qa", "denoise.en", "few_shot_stage4.trained"} <= set(figures)
+    assert {"lm.asr_en", "tts.en", "lm.qa", "denoise.en", "few_shot_gain.held_out"} <= set(figures)
     assert figures["lm.asr_en"]["baselines"].keys() == {"shuffled", "no_audio"}
     assert len(scores["held_out"]) == 2
     results = (uniaudio2.exp / ".." / "RESULTS.md").read_text()
