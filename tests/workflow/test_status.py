@@ -17,8 +17,11 @@ from uas_plugin.heartbeat import HEARTBEAT_NAME, Heartbeat, read_heartbeat
 from uas_plugin.progress import progress
 from uas_plugin.recipe.folders import ROOT, Run
 from uas_plugin.recipe.jobs import name_patterns, rule_of
+from uas_plugin.recipe.prepare import prepare, write
 from uas_plugin.recipe.stages import STAGES
 from uas_plugin.recipe.status import find_run, progress_of, read_status
+from uas_plugin.recipe.stock_run import StockRun
+from uas_plugin.recipe.uniaudio2_stages import UNIAUDIO2_STAGES
 from uas_plugin.usage import usage_by_rule
 
 HEADER = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
@@ -75,6 +78,31 @@ def test_names_of_jobs_are_read_from_the_rules() -> None:
         "something": "something",
     }.items():
         assert rule_of(name) == rule
+
+
+@pytest.mark.parametrize(
+    "kind, done", [("asr2", "{exp}/data/info.json"), ("tts2", "{exp}/align/done")]
+)
+def test_a_run_of_a_stock_recipe(tmp_path: Path, kind: str, done: str) -> None:
+    folders = {name: str(tmp_path / name) for name in ("data", "dump", "source", "exp")}
+    words = {"recipe": f"egs/mini/{kind}", "corpus": "mini", "size": "full", "judge": ""}
+    run = StockRun(kind=kind, results=str(tmp_path / "R.md"), **folders, **words)
+    run.save()
+    write_text(Path(run.fill(done)), "{}")
+    status = read_status(find_run(Path(run.exp)))
+    assert status.name == f"{kind} on mini" and status.shards == []
+    assert [stage.state for stage in status.stages][:2] == ["done", "waiting"]
+    assert [stage.number for stage in status.stages] == list(range(1, len(status.stages) + 1))
+
+
+def test_a_run_of_another_pipeline(tmp_path: Path) -> None:
+    run, texts = prepare(
+        ROOT / "egs/mini/uniaudio2",
+        **{f"{name}dir": tmp_path / name for name in ("data", "dump", "exp")},
+    )
+    write(run, texts)
+    titles = [stage.title for stage in read_status(find_run(Path(run.exp))).stages]
+    assert titles == [stage.title for stage in UNIAUDIO2_STAGES]
 
 
 def test_a_run_in_the_middle(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,10 @@ from uas_plugin.heartbeat import HEARTBEAT_NAME, read_heartbeat
 from uas_plugin.recipe.folders import ROOT, Run
 from uas_plugin.recipe.jobs import Job, read_jobs
 from uas_plugin.recipe.lock import JOBS_LOCK, RUN_LOCK, holders, is_running
+from uas_plugin.recipe.pipelines import PIPELINES
 from uas_plugin.recipe.stages import Stage, stages_of
+from uas_plugin.recipe.stock_run import StockRun
+from uas_plugin.recipe.stock_stages import STAGES as STOCK_STAGES
 
 
 @dataclass
@@ -83,7 +86,24 @@ class RunStatus:
     last_error: dict[str, Any] | None = None
 
 
-def find_run(given: Path | None) -> Run:
+def load_run(conf: Path) -> Run | StockRun:
+    """The run of a configuration folder, of whichever kind of recipe it is.
+
+    Raises:
+        UASError: ``run.json`` cannot be read.
+    """
+    is_stock = "kind" in _read_json(ROOT / conf / "run.json")
+    return StockRun.load(conf) if is_stock else Run.load(conf)
+
+
+def stage_table(run: Run | StockRun) -> tuple[Stage, ...]:
+    """The stages that a run has."""
+    if isinstance(run, StockRun):
+        return STOCK_STAGES[run.kind]
+    return stages_of(run, PIPELINES[run.pipeline])
+
+
+def find_run(given: Path | None) -> Run | StockRun:
     """The run of a folder ``exp/<corpus>``; without one, the run that was last started here.
 
     Raises:
@@ -94,16 +114,16 @@ def find_run(given: Path | None) -> Run:
         exp = next((f for f in folders if (f / "conf" / "run.json").is_file()), None)
         if exp is None:
             raise UASError(f"{given} is no folder of a run (exp/<corpus> with conf/run.json)")
-        return _placed(Run.load(exp.absolute() / "conf"), exp.absolute())
+        return _placed(load_run(exp.absolute() / "conf"), exp.absolute())
     # Runs of another size than full lie one folder deeper.
     depths = ("*", "*/*")
     records = [r for deep in depths for r in ROOT.glob(f"egs/*/*/exp/{deep}/conf/run.json")]
     if not records:
         raise UASError("no run was started in this checkout: give its folder, exp/<corpus>")
-    return Run.load(max(records, key=_touched).parent)
+    return load_run(max(records, key=_touched).parent)
 
 
-def _placed(run: Run, exp: Path) -> Run:
+def _placed(run: Run | StockRun, exp: Path) -> Run | StockRun:
     """The run with absolute folders: it may be one of another checkout than this program's."""
     if not str(exp).endswith(f"/{run.exp}"):
         return run
@@ -118,7 +138,7 @@ def _touched(record: Path) -> float:
     return max(path.stat().st_mtime for path in places if path.exists())
 
 
-def read_status(run: Run, lines: int = 15) -> RunStatus:
+def read_status(run: Run | StockRun, lines: int = 15) -> RunStatus:
     """Look at the files of a run.
 
     Args:
@@ -133,15 +153,16 @@ def read_status(run: Run, lines: int = 15) -> RunStatus:
         exp=str(exp),
         alive=alive,
         processes=sorted(set(processes)),
-        stages=[_stage(run, stage, jobs) for stage in stages_of(run)],
-        shards=_shards(run, jobs),
+        stages=[_stage(run, stage, jobs) for stage in stage_table(run)],
+        # The tokens of a recipe of stock models are another run's.
+        shards=_shards(run, jobs) if isinstance(run, Run) else [],
         progress=list(_progress(run)),
         rejected=_rejected(run),
         last_error=_last_error(jobs, lines),
     )
 
 
-def _stage(run: Run, stage: Stage, jobs: Sequence[Job]) -> StageStatus:
+def _stage(run: Run | StockRun, stage: Stage, jobs: Sequence[Job]) -> StageStatus:
     own = [job for job in jobs if job.rule in stage.rules]
     counts = Counter(job.state for job in own)
     made = [(ROOT / run.fill(template)).exists() for template in stage.makes]
@@ -176,10 +197,11 @@ def _shards(run: Run, jobs: Sequence[Job]) -> list[ShardStatus]:
     return found
 
 
-def _progress(run: Run) -> list[Progress]:
+def _progress(run: Run | StockRun) -> list[Progress]:
     """Jobs that have a heartbeat and are not finished, the newest first."""
     beats = []
-    for root in (ROOT / run.exp, ROOT / run.dump, ROOT / run.data):
+    own = [run.exp, run.dump, run.data] if isinstance(run, Run) else [run.exp]
+    for root in (ROOT / folder for folder in own):
         for path in root.rglob(HEARTBEAT_NAME):
             beat = read_heartbeat(path.parent)
             if beat is not None and beat.get("state") != "finished":
@@ -214,7 +236,7 @@ def progress_of(name: str, beat: dict[str, Any], now: float) -> Progress:
     return status
 
 
-def _rejected(run: Run) -> dict[str, int]:
+def _rejected(run: Run | StockRun) -> dict[str, int]:
     """Recordings that the data stage left out, by set, where there are any."""
     splits = _read_json(ROOT / run.data / "info.json").get("splits", {})
     return {name: part["rejected"] for name, part in splits.items() if part.get("rejected")}
