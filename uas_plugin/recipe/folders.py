@@ -22,7 +22,45 @@ def from_root(path: str | Path) -> str:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Run:
+class Recorded:
+    """What a run is, remembered in ``<exp>/conf/run.json``."""
+
+    exp: str
+
+    @property
+    def conf(self) -> Path:
+        """Folder of the section files."""
+        return Path(self.exp) / "conf"
+
+    def save(self) -> bool:
+        """Write ``run.json`` when it differs from what is there; tells whether it did."""
+        path = ROOT / self.conf / "run.json"
+        value = json.loads(json.dumps(dataclasses.asdict(self)))
+        if path.exists() and json.loads(path.read_text(encoding="utf-8")) == value:
+            return False
+        write_json(path, value)
+        return True
+
+    @classmethod
+    def load(cls, conf: str | Path) -> Self:
+        """Read ``run.json`` of a configuration folder.
+
+        Raises:
+            UASError: it is missing or from another version.
+        """
+        path = ROOT / conf / "run.json"
+        try:
+            value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            lists = {k: tuple(v) for k, v in value.items() if isinstance(v, list)}
+            return cls(**{**value, **lists})
+        except FileNotFoundError:
+            raise UASError(f"{path} is missing: start the run with run.sh") from None
+        except (ValueError, TypeError) as error:
+            raise UASError(f"{path} cannot be read ({error}): delete it") from None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run(Recorded):
     """One run of a recipe on a corpus.
 
     Attributes:
@@ -69,11 +107,6 @@ class Run:
     seeds: tuple[int, ...] = ()
 
     @property
-    def conf(self) -> Path:
-        """Folder of the section files."""
-        return Path(self.exp) / "conf"
-
-    @property
     def read_back(self) -> dict[str, str]:
         """Spoken answers that the tokenizer's decoder reads: name of the reading -> of the answers.
 
@@ -88,32 +121,6 @@ class Run:
         """Replace ``{data}``, ``{dump}``, ``{exp}`` and ``{seed}`` (the first) in a path."""
         seed = self.seeds[0] if self.seeds else ""
         return template.format(data=self.data, dump=self.dump, exp=self.exp, seed=seed)
-
-    def save(self) -> bool:
-        """Write ``run.json`` when it differs from what is there; tells whether it did."""
-        path = ROOT / self.conf / "run.json"
-        value = json.loads(json.dumps(dataclasses.asdict(self)))
-        if path.exists() and json.loads(path.read_text(encoding="utf-8")) == value:
-            return False
-        write_json(path, value)
-        return True
-
-    @classmethod
-    def load(cls, conf: str | Path) -> Self:
-        """Read ``run.json`` of a configuration folder.
-
-        Raises:
-            UASError: it is missing or from another version.
-        """
-        path = ROOT / conf / "run.json"
-        try:
-            value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            lists = {k: tuple(v) for k, v in value.items() if isinstance(v, list)}
-            return cls(**{**value, **lists})
-        except FileNotFoundError:
-            raise UASError(f"{path} is missing: start the run with run.sh") from None
-        except (ValueError, TypeError) as error:
-            raise UASError(f"{path} cannot be read ({error}): delete it") from None
 
 
 def locate(

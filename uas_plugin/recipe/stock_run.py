@@ -8,9 +8,8 @@ import os
 from pathlib import Path
 from typing import Any, Self
 
-from uas_plugin.atomic import write_json
 from uas_plugin.errors import UASError
-from uas_plugin.recipe.folders import ROOT, from_root
+from uas_plugin.recipe.folders import ROOT, Recorded, from_root
 
 SETS = ("train", "dev", "test")
 
@@ -50,7 +49,7 @@ class Source:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StockRun:
+class StockRun(Recorded):
     """Folders and options of a run.
 
     Attributes:
@@ -87,36 +86,6 @@ class StockRun:
     overrides: tuple[str, ...] = ()
     files: dict[str, str] = dataclasses.field(default_factory=dict)
 
-    @property
-    def conf(self) -> Path:
-        """Folder of the section files."""
-        return Path(self.exp) / "conf"
-
     def fill(self, template: str) -> str:
         """Replace the names of the run's folders in a path."""
         return template.format(**{f.name: getattr(self, f.name) for f in dataclasses.fields(self)})
-
-    def save(self) -> bool:
-        """Write ``run.json`` when it differs from what is there; tells whether it did."""
-        path = ROOT / self.conf / "run.json"
-        value = json.loads(json.dumps(dataclasses.asdict(self)))
-        if path.exists() and json.loads(path.read_text(encoding="utf-8")) == value:
-            return False
-        write_json(path, value)
-        return True
-
-    @classmethod
-    def load(cls, conf: str | Path) -> Self:
-        """Read ``run.json`` of a configuration folder.
-
-        Raises:
-            UASError: it is missing or from another version.
-        """
-        path = ROOT / conf / "run.json"
-        try:
-            value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            return cls(**{**value, "overrides": tuple(value["overrides"])})
-        except FileNotFoundError:
-            raise UASError(f"{path} is missing: start the run with run.sh") from None
-        except (ValueError, TypeError, KeyError) as error:
-            raise UASError(f"{path} cannot be read ({error}): delete it") from None
