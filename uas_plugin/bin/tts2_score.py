@@ -8,7 +8,7 @@ from pathlib import Path
 from uas_plugin.bin import Parser, add_config_argument, load_section, make_parser, run_main
 
 ARMS = {"tts": "TTS", "real": "Real tokens", "untrained": "Untrained TTS"}
-FORMS = {"audio": "rendered, tokenized again", "tokens": "its tokens as they are"}
+FORMS = {"audio": "rendered, tokenized again", "tokens": "the tokens as they are"}
 FIRST = "audio_tts"
 
 
