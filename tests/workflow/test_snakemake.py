@@ -61,7 +61,7 @@ def test_dry_run_with_a_pretrained_tokenizer_trains_and_reads_with_none(tmp_path
         "tokenizer_align", "codebook", "tokenizer_train", "tokenizer_export", "tokenizer_decode",
         "ablation_train", "ablation_score",
     }  # fmt: skip
-    commands = set(re.findall(r"(?:uas_bin|training --nodes 1 --gpus_per_node 0) (\w+)", output))
+    commands = set(re.findall(r"(?:uas_bin|training(?: --\w+ \d+)+) (\w+)", output))
     assert {"codec_train", "audiollm_train"} <= commands
     assert "tokenizer_export" in commands
     assert not commands & {"tokenizer_train", "tokenizer_codebook", "tokenizer_decode"}

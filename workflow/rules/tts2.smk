@@ -176,7 +176,7 @@ rule tts2_gather:
     input:
         tts=f"{E}/tts2/decode/test/feats/feats.scp",
         untrained=f"{E}/tts2/decode_untrained/test/feats/feats.scp",
-        real=RUN.test_source,
+        data=f"{E}/data/info.json",
     output:
         f"{E}/render/token",
     log:
@@ -187,8 +187,10 @@ rule tts2_gather:
     resources:
         mem_mb=1000,
         runtime=10,
+    params:
+        real=RUN.test_source,
     shell:
-        "uas_bin tts2_tokens --arm tts={input.tts} untrained={input.untrained} real={input.real}"
+        "uas_bin tts2_tokens --arm tts={input.tts} untrained={input.untrained} real={params.real}"
         " --tokens {output} > {log} 2>&1"
 
 
