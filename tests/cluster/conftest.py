@@ -50,9 +50,10 @@ class Cluster:
         """First nodes of the running jobs."""
         return self.slurm("squeue", "-h", "-t", "R", "-o", "%B").split()
 
-    def state(self, node: str) -> str:
-        """What Slurm says of a node: idle, mixed, down; an asterisk (no answer) is left out."""
-        return self.slurm("sinfo", "-h", "-p", "main", "-n", node, "-o", "%T").strip().rstrip("*")
+    def lost_jobs(self, node: str) -> int:
+        """How many jobs were put back into the queue because this node died."""
+        log = (self.folder / "log" / "slurmctld.log").read_text()
+        return log.count(f"due to failure of node {node}\n")
 
     def start_at_once(self) -> None:
         """Let jobs that Slurm put back into the queue start now: it would wait for two minutes."""
