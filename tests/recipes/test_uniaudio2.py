@@ -19,6 +19,7 @@ PROMISED = {
     ],
     "exp": [
         "text/bpe.model", "codec/start/encoders.safetensors", "codec/thinking/model.safetensors",
+        "codec/refined/model.safetensors",
         "codec/export/model.safetensors", "lm/stage1/config.yaml", "lm/stage2/config.yaml",
         "lm/stage3/config.yaml", "lm/stage4.0/export/model.safetensors",
         "lm/longer.0/export/bpe.model", "decode/stage4.0/few_shot.jsonl",

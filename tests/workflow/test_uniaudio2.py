@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from uas_plugin.config.compose import choices, compose
 from uas_plugin.config.sections import build_sections
@@ -44,6 +45,29 @@ def test_a_start_of_another_place_trains_no_encoder(tmp_path: Path) -> None:
     for key in ("folder", "encoder"):
         output = plan(tmp_path / key, f"codec.start.{key}=/some/where")
         assert "rule codec_start:" in output and "rule encoder_train:" not in output
+
+
+def test_refinement_can_be_left_out(tmp_path: Path) -> None:
+    output = plan(tmp_path, "codec.refinement=null")
+    assert "rule refinement_train:" not in output and "rule reconstruction_train:" in output
+
+
+def test_trainings_and_decoding_ask_for_gpus(tmp_path: Path) -> None:
+    folders = {f"{name}dir": str(tmp_path / name) for name in ("exp", "data", "dump")}
+    cpu, _ = prepare(RECIPE, size="smoke", overrides=[], **folders)
+    gpu, _ = prepare(RECIPE, size="smoke", overrides=["trainer=gpu", "trainer.ngpu=2"], **folders)
+    assert (cpu.gpus, gpu.gpus) == (0, 2)
+    output = plan(tmp_path, "trainer=gpu trainer.ngpu=2")
+    jobs = dict(re.findall(r"^rule (\w+):.*?^    resources: ([^\n]*)", output, re.M | re.S))
+    found = {rule: re.search(r"\bgpu=(\d+)", text) for rule, text in jobs.items()}
+    asked = {rule: int(match[1]) for rule, match in found.items() if match}
+    assert {rule for rule, count in asked.items() if count == 2} == {
+        "encoder_train", "reasoning_train", "refinement_train", "reconstruction_train",
+        "lm_stage", "lm_branch",
+    }  # fmt: skip
+    assert {rule for rule, count in asked.items() if count == 1} == {
+        "clips", "decode_tasks", "decode_few_shot",
+    }  # fmt: skip
 
 
 def test_pipelines() -> None:
@@ -118,6 +142,7 @@ def test_the_papers_codec_is_the_published_one() -> None:
     chosen = ["codec=released", "codec.start.folder=/codec", "codec.reasoning.model.llm=/llama"]
     sections = build_sections(compose(RECIPE, chosen))
     assert sections["codec_start"]["folder"] == "/codec"
+    from uas_plugin.codec.reasoning import folders
     from uas_plugin.codec.reasoning.config import ReasoningCodecConfig, codec_config
     from uas_plugin.codec.reasoning.model import ReasoningCodec
     from uas_plugin.codec.reasoning.training import ReconstructionOptions
@@ -125,6 +150,9 @@ def test_the_papers_codec_is_the_published_one() -> None:
     assert (
         ReconstructionOptions(**sections["reconstruction"]["model_conf"]) == ReconstructionOptions()
     )
+    refinement = Path(folders.__file__).parent / "published" / "refinement.yaml"
+    wanted = yaml.safe_load(refinement.read_text())["model_conf"]
+    assert sections["refinement"]["model_conf"] == wanted
     assert codec_config(sections["codec_start"]["model"]) == ReasoningCodecConfig()
     with torch.device("meta"):
         assert sum(p.numel() for p in ReasoningCodec(ReasoningCodecConfig()).parameters()) > 9e8

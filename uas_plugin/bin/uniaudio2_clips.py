@@ -24,6 +24,7 @@ def get_parser() -> Parser:
     parser.add_argument("--cuts", type=Path, nargs="+", required=True, help="Lhotse cuts of sets")
     parser.add_argument("--codec", type=Path, required=True, help="ReasoningCodec with encoders")
     parser.add_argument("--output_dir", type=Path, required=True, help="folder to write")
+    parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
     return parser
 
 
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     set_threads()
     conf = load_section(args.config)
     options = VariantOptions(tuple(conf["snr_db"]), tuple(conf["speeds"]), conf["seed"])
-    tokenizer = load_tokenizer(args.codec)
+    tokenizer = load_tokenizer(args.codec, args.device)
     for path in args.cuts:
         maker = ClipMaker(
             tokenizer, options, max_seconds=conf["max_seconds"], batch_size=conf["batch_size"]

@@ -23,6 +23,7 @@ def get_parser() -> Parser:
     add("--codec", type=Path, required=True, help="exported ReasoningCodec")
     add("--clips", type=Path, required=True, help="folder of the sets of clips")
     add("--output_dir", type=Path, required=True, help="folder to write")
+    add("--device", default="cpu", help="torch device (default: cpu)")
     add("--few_shot", action="store_true", help="few-shot classification only: few_shot.jsonl")
     return parser
 
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     set_threads()
     conf = load_section(args.config)
-    lm = load_unified_lm(args.model)
+    lm = load_unified_lm(args.model, args.device)
     clips = read_clips(args.clips / "test")
     train = read_clips(args.clips / "train")
     maker = request_maker(load_section(args.data_config), train)
@@ -58,10 +59,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         count = write_jsonl(args.output_dir / "few_shot.jsonl", rows)
         print(f"{args.output_dir}: {count} episodes")
         return
-    silence = silence_ids(load_tokenizer(args.codec))
+    silence = silence_ids(load_tokenizer(args.codec, args.device))
     evaluation = Evaluation(lm, maker, silence, evaluation_options(conf["tasks"]))
     evaluation.write(clips, args.output_dir)
-    write_renderings(load_codec(args.codec), clips, args.output_dir, conf["waves"])
+    write_renderings(load_codec(args.codec, args.device), clips, args.output_dir, conf["waves"])
 
 
 if __name__ == "__main__":

@@ -55,6 +55,7 @@ def uniaudio2_sections(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     codec, lm = config["codec"], config["lm"]
     encoder = _training(config, config["encoder"], "train")
     stages = {f"lm_{name}": _training(config, lm, name) for name in LM_STAGES}
+    refinement = codec["refinement"]
     return {
         "data": dict(config["data"]),
         "text": dict(config["text"]),
@@ -62,6 +63,7 @@ def uniaudio2_sections(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         "encoder": merged(encoder, {"model_conf": {"quantize_enabled": False}}),
         "codec_start": dict(codec["start"]),
         "reasoning": _training(config, codec["reasoning"], "train"),
+        **({"refinement": _training(config, refinement, "train")} if refinement else {}),
         "reconstruction": _training(config, codec["reconstruction"], "train"),
         "clips": dict(codec["clips"]),
         "lm_data": dict(lm["data"]),

@@ -82,6 +82,7 @@ class Run(Recorded):
         annotate: sets whose labels come from a language model.
         pipeline: which stages and rules the recipe has (`uas_plugin.recipe.pipelines`).
         seeds: of trainings that are repeated, in pipelines that repeat some.
+        refined: whether the reasoning branch (of ``uniaudio2``) is refined by rewards.
     """
 
     recipe: str
@@ -105,6 +106,7 @@ class Run(Recorded):
     annotate: tuple[str, ...] = ()
     pipeline: str = "uas"
     seeds: tuple[int, ...] = ()
+    refined: bool = False
 
     @property
     def read_back(self) -> dict[str, str]:

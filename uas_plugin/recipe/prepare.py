@@ -86,9 +86,15 @@ def prepare(
     }
     if (pipeline := pipeline_of(recipe_dir)) != UAS:
         start = config["codec"]["start"]
-        given = bool(start["folder"] or start["encoder"])
-        seeds = tuple(config["lm"]["seeds"])
-        return Run(**common, pipeline=pipeline, seeds=seeds, pretrained=given), texts
+        run = Run(
+            **common,
+            pipeline=pipeline,
+            gpus=config["trainer"].get("ngpu", 0),
+            seeds=tuple(config["lm"]["seeds"]),
+            pretrained=bool(start["folder"] or start["encoder"]),
+            refined=bool(config["codec"]["refinement"]),
+        )
+        return run, texts
     _check_annotate(config["annotate"])
     pretrained = config["tokenizer"].get("pretrained")
     if pretrained:

@@ -18,7 +18,7 @@ UNIAUDIO2_STAGES = (
     Stage(
         4,
         "ReasoningCodec training",
-        ("reasoning_train", "reconstruction_train"),
+        ("reasoning_train", "refinement_train", "reconstruction_train"),
         ("{exp}/codec/export/model.safetensors",),
         (1, 2, 3),
     ),

@@ -18,6 +18,7 @@ from uas_plugin.report.page import configuration, load_scores, origin
 TRAININGS = {
     "encoder": "Small frozen encoder",
     "codec/reasoning": "ReasoningCodec: audio-thinking",
+    "codec/refinement": "ReasoningCodec: refinement by rewards",
     "codec/reconstruction": "ReasoningCodec: reconstruction",
     "lm/stage1": "Unified LM, stage 1: understanding warm-up",
     "lm/stage2": "Unified LM, stage 2: generation warm-up",

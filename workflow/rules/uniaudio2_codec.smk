@@ -1,4 +1,6 @@
 # Stages 3 and 4 of the pipeline uniaudio2: a small frozen encoder, and the ReasoningCodec on it.
+# The folder whose reasoning branch the reconstruction builds on.
+READING = "refined" if RUN.refined else "thinking"
 
 
 localrules:
@@ -30,11 +32,15 @@ rule encoder_train:
         f"{E}/benchmarks/encoder_train.tsv"
     threads: 2
     resources:
+        **gpus(RUN.gpus),
         mem_mb=4000,
         runtime=60,
+        nodes=1,
+    params:
+        shape=shape,
     shell:
         "(export OMP_NUM_THREADS={threads}; uas_bin fresh --dir $EXP/encoder {input} &&"
-        " uas_bin tokenizer_train --config {input.config}"
+        " training {params.shape} tokenizer_train --config {input.config}"
         " --train_cuts {input.train} --valid_cuts {input.dev} --text_model {input.text}"
         " --output_dir $EXP/encoder --resume true) > {log} 2>&1"
 
@@ -74,22 +80,57 @@ rule reasoning_train:
         f"{E}/benchmarks/reasoning_train.tsv"
     threads: 2
     resources:
+        **gpus(RUN.gpus),
         mem_mb=3000,
         runtime=60,
+        nodes=1,
+    params:
+        shape=shape,
     shell:
         "(export OMP_NUM_THREADS={threads};"
         " uas_bin fresh --dir $EXP/codec/reasoning {input} &&"
-        " uas_bin chain reasoning_codec_train --phase thinking --config {input.config}"
+        " training {params.shape} reasoning_codec_train --phase thinking --config {input.config}"
         " --train_cuts {input.train} --valid_cuts {input.dev} --codec $EXP/codec/start"
-        " --text_tokenizer $EXP/text --output_dir $EXP/codec/reasoning --resume true"
-        " -- reasoning_codec_export --model $EXP/codec/reasoning"
+        " --text_tokenizer $EXP/text --output_dir $EXP/codec/reasoning --resume true &&"
+        " uas_bin reasoning_codec_export --model $EXP/codec/reasoning"
         " --codec $EXP/codec/start --output_dir $EXP/codec/thinking) > {log} 2>&1"
+
+
+rule refinement_train:
+    input:
+        config=f"{C}/refinement.yaml",
+        start=f"{E}/codec/thinking/model.safetensors",
+        train=cuts("train"),
+        dev=cuts("dev"),
+        text=f"{E}/text/bpe.model",
+    output:
+        f"{E}/codec/refined/model.safetensors",
+    log:
+        f"{E}/logs/refinement_train.log",
+    benchmark:
+        f"{E}/benchmarks/refinement_train.tsv"
+    threads: 2
+    resources:
+        **gpus(RUN.gpus),
+        mem_mb=3000,
+        runtime=60,
+        nodes=1,
+    params:
+        shape=shape,
+    shell:
+        "(export OMP_NUM_THREADS={threads};"
+        " uas_bin fresh --dir $EXP/codec/refinement {input} &&"
+        " training {params.shape} reasoning_codec_train --phase refinement --config {input.config}"
+        " --train_cuts {input.train} --valid_cuts {input.dev} --codec $EXP/codec/thinking"
+        " --thinking $EXP/codec/reasoning --output_dir $EXP/codec/refinement --resume true &&"
+        " uas_bin reasoning_codec_export --model $EXP/codec/refinement"
+        " --codec $EXP/codec/thinking --output_dir $EXP/codec/refined) > {log} 2>&1"
 
 
 rule reconstruction_train:
     input:
         config=f"{C}/reconstruction.yaml",
-        start=f"{E}/codec/thinking/model.safetensors",
+        start=f"{E}/codec/{READING}/model.safetensors",
         train=cuts("train"),
         dev=cuts("dev"),
     output:
@@ -101,13 +142,17 @@ rule reconstruction_train:
         f"{E}/benchmarks/reconstruction_train.tsv"
     threads: 2
     resources:
+        **gpus(RUN.gpus),
         mem_mb=3000,
         runtime=60,
+        nodes=1,
+    params:
+        shape=shape,
     shell:
         "(export OMP_NUM_THREADS={threads};"
         " uas_bin fresh --dir $EXP/codec/reconstruction {input} &&"
-        " uas_bin chain reasoning_codec_train --config {input.config}"
-        " --train_cuts {input.train} --valid_cuts {input.dev} --codec $EXP/codec/thinking"
-        " --output_dir $EXP/codec/reconstruction --resume true"
-        " -- reasoning_codec_export --model $EXP/codec/reconstruction"
-        " --codec $EXP/codec/thinking --output_dir $EXP/codec/export) > {log} 2>&1"
+        " training {params.shape} reasoning_codec_train --config {input.config}"
+        " --train_cuts {input.train} --valid_cuts {input.dev} --codec $(dirname {input.start})"
+        " --output_dir $EXP/codec/reconstruction --resume true &&"
+        " uas_bin reasoning_codec_export --model $EXP/codec/reconstruction"
+        " --codec $(dirname {input.start}) --output_dir $EXP/codec/export) > {log} 2>&1"

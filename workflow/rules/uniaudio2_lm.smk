@@ -39,10 +39,11 @@ rule clips:
         f"{E}/benchmarks/clips.tsv"
     threads: 1
     resources:
+        **gpus(1),
         mem_mb=2000,
         runtime=30,
     shell:
-        "uas_bin uniaudio2_clips --config {input.config} --cuts {input.cuts}"
+        "uas_bin uniaudio2_clips --device $DEVICE --config {input.config} --cuts {input.cuts}"
         " --codec $EXP/codec/export --output_dir $DUMP/clips > {log} 2>&1"
 
 
@@ -88,9 +89,12 @@ rule lm_stage:
         number="[123]",
     threads: 2
     resources:
+        **gpus(RUN.gpus),
         mem_mb=3000,
         runtime=120,
+        nodes=1,
     params:
+        shape=shape,
         init=lambda wildcards: (
             ""
             if wildcards.number == "1"
@@ -98,7 +102,8 @@ rule lm_stage:
         ),
     shell:
         "(export OMP_NUM_THREADS={threads}; dir=$EXP/lm/stage{wildcards.number};"
-        " uas_bin fresh --dir $dir {input} && uas_bin uniaudio2_train --config {input.config}"
+        " uas_bin fresh --dir $dir {input} &&"
+        " training {params.shape} uniaudio2_train --config {input.config}"
         " --stage {wildcards.number} --special {input.special} {params.init}"
         " --train_data $DUMP/lm/base/train --valid_data $DUMP/lm/base/dev"
         " --output_dir $dir --resume true) > {log} 2>&1"
@@ -119,16 +124,19 @@ rule lm_branch:
         f"{E}/benchmarks/lm_branch.{{branch}}.{{seed}}.tsv"
     threads: 1
     resources:
+        **gpus(RUN.gpus),
         mem_mb=3000,
         runtime=120,
+        nodes=1,
     params:
+        shape=shape,
         # What a branch learns from, and the stage whose losses it has.
         how=lambda wildcards: "auditory 4" if wildcards.branch == "stage4" else "base 3",
     shell:
         "(dir=$EXP/lm/{wildcards.branch}.{wildcards.seed}; read -r set stage <<< '{params.how}';"
-        " uas_bin fresh --dir $dir {input} && uas_bin chain uniaudio2_train"
+        " uas_bin fresh --dir $dir {input} && training {params.shape} uniaudio2_train"
         " --config {input.config} --stage $stage --seed {wildcards.seed}"
         " --special {input.special} --init_param $EXP/lm/stage3/valid.loss.ave.pth"
         " --train_data $DUMP/lm/$set/train --valid_data $DUMP/lm/base/dev"
-        " --output_dir $dir --resume true -- uniaudio2_export --model $dir"
+        " --output_dir $dir --resume true && uas_bin uniaudio2_export --model $dir"
         " --text_tokenizer $EXP/text --output_dir $dir/export) > {log} 2>&1"

@@ -39,11 +39,12 @@ rule decode_tasks:
         f"{E}/benchmarks/decode_tasks.tsv"
     threads: 1
     resources:
+        **gpus(1),
         mem_mb=3000,
         runtime=60,
     shell:
         "(uas_bin fresh --dir $EXP/decode/tasks {input} &&"
-        " uas_bin uniaudio2_decode --config {input.config} --data_config {input.data}"
+        " uas_bin uniaudio2_decode --device $DEVICE --config {input.config} --data_config {input.data}"
         " --model $(dirname {input.model}) --codec $EXP/codec/export --clips $DUMP/clips"
         " --output_dir $EXP/decode/tasks) > {log} 2>&1"
 
@@ -62,10 +63,11 @@ rule decode_few_shot:
         f"{E}/benchmarks/decode_few_shot.{{branch}}.{{seed}}.tsv"
     threads: 1
     resources:
+        **gpus(1),
         mem_mb=2000,
         runtime=30,
     shell:
-        "uas_bin uniaudio2_decode --config {input.config} --data_config {input.data}"
+        "uas_bin uniaudio2_decode --device $DEVICE --config {input.config} --data_config {input.data}"
         " --model $(dirname {input.model}) --codec $EXP/codec/export --clips $DUMP/clips"
         " --few_shot --output_dir $EXP/decode/{wildcards.branch}.{wildcards.seed} > {log} 2>&1"
 

@@ -186,9 +186,7 @@ def split_audio(
         # What is cut off at the end of the steps is taken as far as it goes.
         if not len(ends) and (reason or place + 1 < len(kinds)):
             branch = "reasoning" if reason else "reconstruction"
-            return UASError(
-                f"the model did not end its {branch} in {len(rows)} frames: raise steps"
-            )
+            return UASError(_unended(branch, len(rows)))
         end = int(ends[0]) if len(ends) else len(rest)
         codes, rest = rest[:end] - (0 if reason else ids.reason_card), rest[end + 1 :]
         codes = _without_begin(codes, ids.reason_bos if reason else ids.semantic_bos)
