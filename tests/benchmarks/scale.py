@@ -188,6 +188,10 @@ PARTS: dict[str, Callable[[Path], Iterator[tuple[str, float]]]] = {
 }  # fmt: skip
 
 
+NEEDS = {"lm_data": ("merge",), "read": ("merge", "lm_data")}
+"""Parts that make what another one reads."""
+
+
 def peak() -> float:
     """MiB of this process at its highest."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -242,12 +246,13 @@ def main() -> None:
     parser.add_argument("--cuts", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--shards", type=int, nargs="+", default=[1_000, 10_000])
     args = parser.parse_args()
+    parts = {*args.parts}.union(*(NEEDS.get(part, ()) for part in args.parts))
     print("part     size      seconds  of the processor  MiB before  MiB peak")
-    for cuts in args.cuts if set(args.parts) & set(PARTS) else ():
+    for cuts in args.cuts if parts & set(PARTS) else ():
         with tempfile.TemporaryDirectory() as name:
             make(Path(name), cuts)
             for part in PARTS:  # in the order in which they need each other
-                if part not in args.parts:
+                if part not in parts:
                     continue
                 seconds, worked, before, most, facts = _in_process(work, part, Path(name))
                 told = ", ".join(f"{key} {value:,.3g}" for key, value in facts)
