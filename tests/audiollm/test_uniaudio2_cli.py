@@ -104,6 +104,12 @@ def test_tokens_to_text(model, tmp_path, decode_type):
     assert (tmp_path / "r.txt").read_text() == f"x\t{TEXT}\n"
 
 
+def test_an_unknown_mode_of_frames_is_refused(model, tmp_path):
+    with pytest.raises(UASError, match="one of eager, graphs, compile, not fast"):
+        run("--task", "TTS", "--stage", 1, "--model", model, "--text", TEXT, "--mode", "fast",
+            "--output_dir", tmp_path)  # fmt: skip
+
+
 def test_prompts_of_a_file(model, tmp_path):
     (tmp_path / "p.json").write_text(json.dumps({"TTS": [PROMPT]}))
     (tmp_path / "lines.txt").write_text(f"\n{TEXT}\n")

@@ -86,6 +86,8 @@ def _add_models(parser: Parser) -> None:
     for name in ("audio_tokenizer_config", "audio_model_path", "codec_config", "music_ssl_folder"):
         add(f"--{name}", help="taken and not used, as the folders hold it all")
     add("--device", help="torch device (default: by --rank)")
+    add("--mode", help="of the LM's frames: eager, compile (a minute or more at first, then up to"
+        " twice as fast on a CPU), or graphs, the default on a GPU")  # fmt: skip
     add("--rank", type=int, default=-1, help="number of the GPU; below 0 (default): CPU")
 
 

@@ -53,12 +53,14 @@ class Session:
         args = self.args
         if args.model is None:
             raise UASError("give the LM: --model FOLDER (or --llm_train_config)")
-        return load_unified_lm(
+        lm = load_unified_lm(
             args.model,
             args.device,
             checkpoint=args.resume,
             text_tokenizer=args.text_tokenizer_path,
         )
+        lm.mode = args.mode
+        return lm
 
     @cached_property
     def tokenizer(self) -> Any:
