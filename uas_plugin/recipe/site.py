@@ -18,7 +18,12 @@ from uas_plugin.errors import UASError, suggest
 FILE = "workflow/profiles/site.yaml"
 PREFIX = "UAS_SLURM_"
 
-TRAININGS = ("tokenizer_align", "tokenizer_train", "codec_train", "vocoder_train", "audiollm_train")
+TRAININGS = (
+    *("tokenizer_align", "tokenizer_train", "codec_train", "vocoder_train", "audiollm_train"),
+    # Of the pipeline uniaudio2.
+    *("encoder_train", "reasoning_train", "refinement_train", "reconstruction_train"),
+    *("lm_stage", "lm_branch"),
+)
 """Rules whose command `training` of job.sh starts: on any number of GPUs and nodes."""
 
 
