@@ -8,7 +8,7 @@ import pytest
 
 from uas_plugin.recipe.uniaudio2_stages import UNIAUDIO2_STAGES
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]  # eleven trainings, one after the other
 
 PROMISED = {
     "data": ["info.json", *(f"{part}/cuts.jsonl.gz" for part in ("train", "dev", "test"))],

@@ -50,6 +50,10 @@ def test_a_start_of_another_place_trains_no_encoder(tmp_path: Path) -> None:
 def test_refinement_can_be_left_out(tmp_path: Path) -> None:
     output = plan(tmp_path, "codec.refinement=null")
     assert "rule refinement_train:" not in output and "rule reconstruction_train:" in output
+    assert re.search(
+        r"rule reconstruction_train:\n    input: \S*, \S*conf/refinement.yaml,", output
+    )
+    assert (tmp_path / "exp/mini/conf/refinement.yaml").read_text() == "{}\n"
 
 
 def test_trainings_and_decoding_ask_for_gpus(tmp_path: Path) -> None:

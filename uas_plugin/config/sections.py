@@ -63,7 +63,8 @@ def uniaudio2_sections(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         "encoder": merged(encoder, {"model_conf": {"quantize_enabled": False}}),
         "codec_start": dict(codec["start"]),
         "reasoning": _training(config, codec["reasoning"], "train"),
-        **({"refinement": _training(config, refinement, "train")} if refinement else {}),
+        # Empty when left out: a file that changes tells Snakemake of either way.
+        "refinement": _training(config, refinement, "train") if refinement else {},
         "reconstruction": _training(config, codec["reconstruction"], "train"),
         "clips": dict(codec["clips"]),
         "lm_data": dict(lm["data"]),

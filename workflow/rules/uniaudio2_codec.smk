@@ -130,6 +130,7 @@ rule refinement_train:
 rule reconstruction_train:
     input:
         config=f"{C}/reconstruction.yaml",
+        refinement=f"{C}/refinement.yaml",
         start=f"{E}/codec/{READING}/model.safetensors",
         train=cuts("train"),
         dev=cuts("dev"),
