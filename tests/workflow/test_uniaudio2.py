@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
 from uas_plugin.config.compose import choices, compose
 from uas_plugin.config.sections import build_sections
@@ -146,7 +145,6 @@ def test_the_papers_codec_is_the_published_one() -> None:
     chosen = ["codec=released", "codec.start.folder=/codec", "codec.reasoning.model.llm=/llama"]
     sections = build_sections(compose(RECIPE, chosen))
     assert sections["codec_start"]["folder"] == "/codec"
-    from uas_plugin.codec.reasoning import folders
     from uas_plugin.codec.reasoning.config import ReasoningCodecConfig, codec_config
     from uas_plugin.codec.reasoning.model import ReasoningCodec
     from uas_plugin.codec.reasoning.training import ReconstructionOptions
@@ -154,9 +152,7 @@ def test_the_papers_codec_is_the_published_one() -> None:
     assert (
         ReconstructionOptions(**sections["reconstruction"]["model_conf"]) == ReconstructionOptions()
     )
-    refinement = Path(folders.__file__).parent / "published" / "refinement.yaml"
-    wanted = yaml.safe_load(refinement.read_text())["model_conf"]
-    assert sections["refinement"]["model_conf"] == wanted
+    assert not sections["refinement"]  # it would want a server
     assert codec_config(sections["codec_start"]["model"]) == ReasoningCodecConfig()
     with torch.device("meta"):
         assert sum(p.numel() for p in ReasoningCodec(ReasoningCodecConfig()).parameters()) > 9e8

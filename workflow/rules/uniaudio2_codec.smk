@@ -1,6 +1,5 @@
 # Stages 3 and 4 of the pipeline uniaudio2: a small frozen encoder, and the ReasoningCodec on it.
-# The folder whose reasoning branch the reconstruction builds on.
-READING = "refined" if RUN.refined else "thinking"
+READING = "refined" if RUN.refined else "thinking"  # whose reasoning branch stage 4 ends with
 
 
 localrules:
