@@ -1,5 +1,7 @@
 # Stages 3 and 4 of the pipeline uniaudio2: a small frozen encoder, and the ReasoningCodec on it.
-READING = "refined" if RUN.refined else "thinking"  # whose reasoning branch stage 4 ends with
+READING = (
+    "refined" if RUN.refined else "thinking"
+)  # whose reasoning branch stage 4 ends with
 
 
 localrules:
