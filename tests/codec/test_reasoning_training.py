@@ -155,6 +155,8 @@ def test_refinement_raises_the_reward(codec):
     )
     assert not any("reference" in name for name in training.state_dict())
     heard = features(1)
+    books = [name for name, _ in policy.named_buffers() if "_codebook" in name]
+    before = {name: policy.state_dict()[name].clone() for name in books}
     optimizer = torch.optim.Adam(policy.llm.parameters(), lr=5e-3)
     generator = torch.Generator().manual_seed(0)
     scores = []
@@ -165,6 +167,7 @@ def test_refinement_raises_the_reward(codec):
         loss.backward()
         optimizer.step()
     assert sum(scores[-5:]) / 5 > sum(scores[:5]) / 5 + 0.2
+    assert books and all(torch.equal(policy.state_dict()[name], before[name]) for name in books)
     judged = [
         float(training.eval()(heard, ["6"], torch.Generator().manual_seed(1))[0]) for _ in range(2)
     ]

@@ -28,11 +28,13 @@ class EuclideanCodebook(nn.Module):
     Args:
         decay: of the moving averages. dead_below: a code whose average count falls below it is
             replaced by a random vector of the batch; None for never.
+
+    ``frozen`` may be set: then the vectors stay as they are in training too.
     """
 
     def __init__(self, codes: int, dim: int, decay: float, dead_below: float | None) -> None:
         super().__init__()
-        self.decay, self.dead_below = decay, dead_below
+        self.decay, self.dead_below, self.frozen = decay, dead_below, False
         embed = torch.empty(1, codes, dim)
         nn.init.kaiming_uniform_(embed)
         self.register_buffer("initted", torch.tensor(True))
@@ -45,7 +47,7 @@ class EuclideanCodebook(nn.Module):
         flat = x.detach().reshape(1, -1, x.shape[-1]).float()
         ids = torch.cdist(flat, self.embed.float())[0].argmin(dim=-1)
         found = self.embed[0][ids].view_as(x).to(x.dtype)
-        if self.training:
+        if self.training and not self.frozen:
             self._update(flat[0], ids)
         return found, ids.view(x.shape[:-1])
 
@@ -126,6 +128,11 @@ class ResidualVQ(nn.Module):
             ids.append(index)
         commitment = torch.stack(losses).sum() if losses else x.new_zeros(())
         return Quantized(self.project_out(total), torch.stack(ids, dim=-1), commitment)
+
+    def freeze_codebooks(self) -> None:
+        """Keep the codebooks as they are in training too; the maps around them learn."""
+        for layer in self.layers:
+            layer._codebook.frozen = True
 
     def lookup(self, ids: Tensor) -> Tensor:
         """Vectors (B, T, D) of ``ids`` (B, T, Q); fewer than ``num_codebooks`` may be given."""

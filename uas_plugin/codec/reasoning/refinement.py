@@ -51,7 +51,8 @@ class RefinementTraining(nn.Module):
     """The loss of one round of drawing and judging.
 
     Args:
-        policy: learns. reference: what the policy was at the start; it is in no checkpoint.
+        policy: learns, but for its codebooks. reference: what the policy was at the start; it is in
+            no checkpoint.
         question: (L,) ids that ask for the answer. end: id that ends an answer.
         decode: ids to text. judge: text and reference text to a reward.
     """
@@ -71,6 +72,8 @@ class RefinementTraining(nn.Module):
         self._reference = [reference.eval().requires_grad_(False)]  # a list is no module
         self.register_buffer("question", torch.tensor(list(question)), persistent=False)
         self.end, self.decode, self.judge = end, decode, judge
+        # Moving averages over the few kinds of clips that are judged would forget all the others.
+        policy.branch.reasoning_vq.freeze_codebooks()
 
     def forward(
         self,

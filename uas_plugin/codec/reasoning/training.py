@@ -159,16 +159,19 @@ class ThinkingTraining(nn.Module):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Answers (B, steps) to ``question`` (B, L), ``end`` after each answer's end."""
-        ids, done = question, torch.zeros(len(question), dtype=torch.bool, device=question.device)
+        words, answer, past = self.llm.get_input_embeddings(), [], None
+        done = torch.zeros(len(question), dtype=torch.bool, device=question.device)
+        new = torch.cat([prefix, words(question)], dim=1)
         for _ in range(steps):
-            last = ids.new_full((len(ids), 1), end)  # its own prediction is not looked at
-            logits = self.logits(prefix, torch.cat([ids, last], dim=1))[:, -1]
-            chances = (logits.float() / temperature).softmax(dim=-1)
+            out = self.llm(inputs_embeds=new, past_key_values=past, use_cache=True)
+            past = out.past_key_values
+            chances = (out.logits[:, -1].float() / temperature).softmax(dim=-1)
             drawn = torch.multinomial(chances, 1, generator=generator)[:, 0]
             drawn = torch.where(done, end, drawn)
             done = done | (drawn == end)
-            ids = torch.cat([ids, drawn[:, None]], dim=1)
-        return ids[:, question.shape[1] :]
+            answer.append(drawn)
+            new = words(drawn[:, None])
+        return torch.stack(answer, dim=1)
 
     def log_probabilities(self, prefix: Tensor, question: Tensor, answer: Tensor) -> Tensor:
         """(B, steps): of every id of ``answer``."""
