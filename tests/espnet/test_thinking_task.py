@@ -138,6 +138,9 @@ def test_questions_about_a_cut():
         ("qa", "Who?", "a bird"),
     ]
     assert [e.kind for e in examples_of(cut, ["qa"], lambda count: 0)] == ["qa"]
+    heard = SupervisionSegment("b", "b", 0.0, 1.0, custom={"labels": {"sound": "rain"}})
+    wordless = MonoCut("b", 0.0, 1.0, 0, supervisions=[heard])  # its class stands for a caption
+    assert [e.answer for e in examples_of(wordless, ["caption"], lambda count: 0)] == ["rain"]
     with pytest.raises(UASError, match="unknown kind of question: songs"):
         check_kinds(["qa", "songs"])
 

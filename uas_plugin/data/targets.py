@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from uas_plugin.data.manifests import custom_of
@@ -52,3 +53,8 @@ def target_text(cut: Any, task: str) -> str | None:
         return schema.transcription or None
     voice = schema.paralinguistics
     return voice.emotion if voice is not None else None
+
+
+def class_caption(text: str, labels: Mapping[str, Any]) -> str:
+    """What stands for the caption of a clip without one: its class, or "" where it has words."""
+    return "" if text else str(labels.get("sound") or labels.get("music") or "")

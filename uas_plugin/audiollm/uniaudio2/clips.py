@@ -23,6 +23,7 @@ from uas_plugin.codec.reasoning.branches import BranchIds
 from uas_plugin.codec.reasoning.config import SAMPLING_RATE
 from uas_plugin.data.audio import first_channel
 from uas_plugin.data.sampling import seeded
+from uas_plugin.data.targets import class_caption
 from uas_plugin.errors import UASError
 
 VARIANTS = ("noisy", "other_voice")
@@ -76,12 +77,11 @@ class StoredClip(Clip):
         custom = (supervision.custom or {}) if supervision else {}
         hidden = set(custom.get("unscored") or ())
         clip.labels = {k: v for k, v in clip.labels.items() if k not in hidden}
-        label = clip.labels.get("sound") or clip.labels.get("music") or ""
         return cls(
             name=clip.name,
             ids=ids,
             text=clip.text,
-            caption=clip.caption or ("" if clip.text else label),
+            caption=clip.caption or class_caption(clip.text, clip.labels),
             labels=clip.labels,
             kind=str(custom.get("kind", "")),
             language=(supervision.language or "") if supervision else "",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
+from uas_plugin.data.targets import class_caption
 from uas_plugin.errors import UASError
 
 WORDINGS = {
@@ -57,8 +58,8 @@ def check_kinds(kinds: Collection[str]) -> None:
 def examples_of(cut: Any, kinds: Collection[str], draw: Any) -> Iterator[Example]:
     """What can be asked about a Lhotse cut.
 
-    From its supervisions' text; of its ``custom`` (or a supervision's) ``caption`` or the schema's
-    description, ``labels`` (name -> value), ``analysis``, and ``qa``, a list of ``{"question",
+    From its supervisions' text; of its ``custom`` (or a supervision's) ``caption``, the schema's
+    description or the class of a clip without words; ``labels`` (name -> value), ``analysis``, and ``qa``, a list of ``{"question",
     "answer"}``.
 
     Args:
@@ -69,9 +70,10 @@ def examples_of(cut: Any, kinds: Collection[str], draw: Any) -> Iterator[Example
         custom |= supervision.custom or {}
     events = (custom.get("uas") or {}).get("nonLinguisticEvents") or {}
     text = " ".join(s.text for s in cut.supervisions if s.text)
+    caption = custom.get("caption") or events.get("description")
     found: list[tuple[str, dict[str, str], Any]] = [
         ("transcription", {}, text),
-        ("caption", {}, custom.get("caption") or events.get("description")),
+        ("caption", {}, caption or class_caption(text, custom.get("labels") or {})),
         ("analysis", {}, custom.get("analysis")),
     ]
     for name, value in (custom.get("labels") or {}).items():
