@@ -59,8 +59,8 @@ def examples_of(cut: Any, kinds: Collection[str], draw: Any) -> Iterator[Example
     """What can be asked about a Lhotse cut.
 
     From its supervisions' text; of its ``custom`` (or a supervision's) ``caption``, the schema's
-    description or the class of a clip without words; ``labels`` (name -> value), ``analysis``, and ``qa``, a list of ``{"question",
-    "answer"}``.
+    description or the class of a clip without words; ``labels`` (name -> value), ``analysis``, and
+    ``qa``, a list of ``{"question", "answer"}``.
 
     Args:
         draw: of n wordings gives the number of one (`numpy.random.Generator.integers`).
