@@ -23,20 +23,26 @@ AUXILIARY = {
 
 
 def a_batch(step: int) -> dict:
-    """Eight clips; the first four have more frames, pieces and labels than the others."""
+    """Eight clips; the first four have more frames, pieces and labels than the others.
+
+    In the second step the others have no transcription at all: clips of sounds.
+    """
     generator = torch.Generator().manual_seed(step)
     lengths = torch.tensor([120, 116, 120, 100, 40, 61, 33, 20])
     pieces = torch.randint(4, 50, (8, SHAPES["pieces"]), generator=generator)
     labels = pieces.clone()
     labels[4:, 2:] = -100
     features = torch.randn(8, 80, SHAPES["frames"], generator=generator)
+    spoken = torch.tensor([2, 2, 0, 1, 0, 0, 2, 0])
+    if step == 1:
+        spoken[4:] = 0
     return {
         "input_features": features,
         "lengths": lengths,
         "decoder_input_ids": pieces.roll(1, 1),
         "labels": labels,
         "ctc_ids": pieces[:, :2],
-        "ctc_lengths": torch.tensor([2, 2, 0, 1, 0, 0, 2, 0]),
+        "ctc_lengths": spoken,
         "classes": {"gender": torch.tensor([0, 1, -100, 1, -100, 0, -100, -100])},
         "noisy_features": features + 0.3 * torch.randn(features.shape, generator=generator),
     }

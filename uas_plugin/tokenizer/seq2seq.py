@@ -222,7 +222,8 @@ class TokenizerSeq2Seq(WhisperPreTrainedModel):
         """Mean over the clips that have a transcription of their CTC loss per piece."""
         known = ctc_lengths > 0
         if not bool(known.any()):
-            nothing = encoded.last_hidden_state.sum() * 0.0 + self.ctc_head.weight.sum() * 0.0
+            # All parameters take part, as DDP wants it, whatever this process's clips are.
+            nothing = self.ctc_head(encoded.last_hidden_state).sum() * 0.0
             return reduce.mean(nothing, known.sum())
         scores = reduce.wide(self.ctc_head(encoded.last_hidden_state[known])).log_softmax(-1)
         losses = F.ctc_loss(
