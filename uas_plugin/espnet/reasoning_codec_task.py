@@ -91,6 +91,8 @@ class ReasoningCodecTask(UASTask):
     def add_task_arguments(cls, parser: argparse.ArgumentParser) -> None:
         """Add the ReasoningCodec's options to ESPnet's."""
         cls.add_common_arguments(parser)
+        # Of a codec each phase trains a part.
+        parser.set_defaults(unused_parameters=True)
         group = parser.add_argument_group(description="ReasoningCodec options")
         group.add_argument("--train_cuts", type=str_or_none, help="cuts to train on")
         group.add_argument("--valid_cuts", type=str_or_none, help="cuts to validate on")

@@ -58,6 +58,8 @@ class UniAudio2Task(UASTask):
     def add_task_arguments(cls, parser: argparse.ArgumentParser) -> None:
         """Add the unified LM's options to ESPnet's."""
         cls.add_common_arguments(parser)
+        # A process may have a batch without audio, or a clip whose condition is dropped.
+        parser.set_defaults(unused_parameters=True)
         group = parser.add_argument_group(description="Unified LM options")
         group.add_argument("--train_data", type=str_or_none, help="folder of training sequences")
         group.add_argument("--valid_data", type=str_or_none, help="folder of validation sequences")

@@ -15,6 +15,7 @@ from uas_plugin.audiollm.uniaudio2.config import CODEBOOKS, TEXT
 from uas_plugin.audiollm.uniaudio2.losses import STAGE2_WEIGHTS
 from uas_plugin.audiollm.uniaudio2.model import UniAudio2, audio_targets
 from uas_plugin.errors import UASError
+from uas_plugin.tokenizer import reduce
 
 EVEN = (1 / CODEBOOKS,) * CODEBOOKS
 
@@ -72,9 +73,10 @@ class UniAudio2Training(nn.Module):
         positions: Tensor,
         units: Tensor,
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """Loss (nats), statistics, and the number of ids that count.
+        """Loss (nats), statistics, and the number of ids that count, a process's share of them.
 
-        Each kind's loss is a mean over what counts. Arguments as `data.collate` makes them.
+        Each kind's loss is a mean over what counts in all processes; one may have none of a kind.
+        Arguments as `data.collate` makes them.
         """
         same = units[:, :-1, None] == units[:, None, :-1]
         length = same.shape[1]
@@ -89,7 +91,7 @@ class UniAudio2Training(nn.Module):
         audio, audio_stats = self._audio(h, tokens, tokens_mask, loss_mask)
         loss = self.stage.text * text + self.stage.audio * audio
         stats = text_stats | audio_stats | {"loss": loss.detach()}
-        return loss, stats, loss_mask.sum().float()
+        return loss, stats, reduce.total(loss_mask.sum().float()) / reduce.world_size()
 
     def _text(
         self, h: Tensor, tokens: Tensor, loss_mask: Tensor
@@ -97,35 +99,37 @@ class UniAudio2Training(nn.Module):
         chosen = loss_mask[:, 1:, TEXT]
         logits = self.model.text_head(h[chosen]).float()
         labels = tokens[:, 1:, TEXT][chosen]
-        if not len(labels):
-            return _nothing(h), {}
-        loss = F.cross_entropy(logits, labels)
-        right = (logits.argmax(dim=-1) == labels).float().mean()
-        return loss, {"loss_text": loss.detach(), "acc_text": right}
+        summed = F.cross_entropy(logits, labels, reduction="sum")
+        right = (logits.argmax(dim=-1) == labels).sum().float()
+        count = chosen.sum().float()
+        stats = {"loss_text": _mean(summed, count), "acc_text": _mean(right, count)}
+        return reduce.mean(summed, count), stats
 
     def _audio(
         self, h: Tensor, tokens: Tensor, tokens_mask: Tensor, loss_mask: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         if not self.stage.audio:
-            return _nothing(h), {}
+            return h.sum() * 0.0, {}
         only_audio = loss_mask.clone()
         only_audio[..., TEXT] = False
         # The depth decoder runs on target frames only.
         wanted = only_audio.any(dim=-1, keepdim=True) & tokens_mask
         labels, _ = audio_targets(tokens, wanted, only_audio)
-        if not len(labels):
-            return _nothing(h), {}
         chosen = wanted[:, 1:, :TEXT].any(dim=-1)
-        logits = self.model.depth_logits(h[chosen], labels).float()
+        if len(labels):
+            logits = self.model.depth_logits(h[chosen], labels).float()
+        else:  # transformers' attention takes no empty batch
+            logits = h.sum() * 0.0 + h.new_zeros(0, CODEBOOKS, self.model.config.audio_vocab)
         losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
-        losses = losses.view(labels.shape).mean(dim=0)
-        right = (logits.argmax(dim=-1) == labels).float().mean(dim=0)
-        weights = losses.new_tensor(self.stage.codebooks)
-        stats = {"loss_audio": losses.mean().detach(), "acc_audio": right.mean()}
+        summed = losses.view(labels.shape).sum(dim=0)
+        count = chosen.sum().float()
+        right = _mean((logits.argmax(dim=-1) == labels).sum(dim=0).float(), count)
+        weights = summed.new_tensor(self.stage.codebooks)
+        stats = {"loss_audio": _mean(summed, count).mean(), "acc_audio": right.mean()}
         stats |= {f"acc_cb{q}": right[q] for q in range(CODEBOOKS)}
-        return (weights * losses).sum(), stats
+        return reduce.mean((weights * summed).sum(), count), stats
 
 
-def _nothing(h: Tensor) -> Tensor:
-    """A loss of zero that all ranks can differentiate."""
-    return h.sum() * 0.0
+def _mean(summed: Tensor, count: Tensor) -> Tensor:
+    """The mean over all processes, to report; nan, which ESPnet leaves out, of nothing."""
+    return reduce.total(summed) / reduce.total(count)
