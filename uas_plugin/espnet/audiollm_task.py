@@ -47,7 +47,7 @@ from uas_plugin.audiollm.validation import (
 )
 from uas_plugin.audiollm.vocabulary import Vocabulary
 from uas_plugin.errors import UASError, suggest
-from uas_plugin.espnet.task import Batch, UASTask
+from uas_plugin.espnet.task import Batch, PositionedBatches, UASTask
 from uas_plugin.espnet.trainer import UASTrainer, rank_and_world
 
 BATCH_DEFAULTS: dict[str, Any] = {
@@ -279,11 +279,15 @@ class StreamFactory(AbsIterFactory):
     ) -> None:
         self.stream, self.args, self.conf = stream, args, conf
 
-    def build_iter(self, epoch: int, shuffle: bool | None = None) -> Iterator[Batch]:
+    def build_iter(self, epoch: int, shuffle: bool | None = None) -> PositionedBatches:
         """The batches of an epoch."""
+        begin = functools.partial(self._batches, epoch)
+        return PositionedBatches(begin, self.args.num_iters_per_epoch)
+
+    def _batches(self, epoch: int, done: int) -> Iterator[Batch]:
         vocabulary = Vocabulary.load(self.args.vocab)
         noise = self.conf["code_noise"], self.conf["answer_noise"]
-        for step in self.stream.epoch(epoch, self.args.num_iters_per_epoch):
+        for step in self.stream.epoch(epoch, self.args.num_iters_per_epoch, done):
             rng = np.random.default_rng((self.args.seed, *step.key))
             yield from _batches(step.data, [step.rows], vocabulary, noise, rng)
 

@@ -67,6 +67,21 @@ class EpochBatches:
         return itertools.islice(self.batches, self.steps)
 
 
+@dataclass
+class PositionedBatches:
+    """The batches of an epoch, from any step on without those before it.
+
+    Attributes:
+        begin: done steps -> the batches after them. steps: of the epoch.
+    """
+
+    begin: Callable[[int], Iterator[Batch]]
+    steps: int
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.begin(0)
+
+
 class EpochFactory(AbsIterFactory):
     """ESPnet's view of a BatchSource."""
 

@@ -46,6 +46,15 @@ def gathered(value: Any) -> list[Any]:
     return values
 
 
+def batches_after(epoch: Any, done: int) -> Iterator[Any]:
+    """The batches of an epoch after its first ``done``, which are read where nobody can skip."""
+    if hasattr(epoch, "begin"):
+        return epoch.begin(done)
+    batches = iter(epoch)
+    next(itertools.islice(batches, done, done), None)
+    return batches
+
+
 @dataclass
 class RunningEpoch:
     """All that a checkpoint within an epoch is made of."""
@@ -142,10 +151,9 @@ class UASTrainer(Trainer):
     def _until_stopped(cls, iterator: Any, done: int, group: int) -> Iterator[Any]:
         """The batches after the first ``done``; between two groups of steps it may be stopped."""
         running, items, beat = cls._epoch, 0, cls._beat
-        total, batches = getattr(iterator, "steps", None), iter(iterator)
+        total, batches = getattr(iterator, "steps", None), batches_after(iterator, done)
         middle = running.report.owner.middle
         if done:
-            next(itertools.islice(batches, done, done), None)
             set_random_state(middle["random"][rank_and_world()[0]])
             running.steps = done
         for running.steps in itertools.count(done):
