@@ -14,7 +14,7 @@ from uas_plugin.errors import UASError, suggest
 VERBS: dict[str, tuple[str, str]] = {
     "tokenize": ("uas_plugin.tokenizer.cli:main", "audio files or cuts -> token ids"),
     "reconstruct": ("uas_plugin.codec.cli:main", "token ids or audio -> audio"),
-    "export": ("uas_plugin.data.espnet_files.cli:main", "token dump -> data of ESPnet recipes"),
+    "export": ("uas_plugin.data.espnet_files.cli:main", "dumps, cuts -> ESPnet data, Shar"),
     "speaker": ("uas_plugin.codec.speaker_cli:main", "audio -> speaker vectors"),
     "codec": ("uas_plugin.codec.convert:main", "convert a released token decoder"),
     "generate": ("uas_plugin.audiollm.cli:main", "audio and text -> the AudioLLM's answer"),

@@ -8,6 +8,9 @@ kaldi    sorted cuts -> wav.scp, text, utt2spk, spk2utt, utt2num_samples
 merge    shards of a token dump -> one manifest and one token file
 lm_data  token dump -> sharded LM data
 read     steps of the sharded LM data: first step, steps a second, a resume in the last epoch
+shar     cuts with a second of audio each -> Lhotse Shar
+stream   training batches of that Shar, decoded: first batch, clips a second, going on far from the
+         beginning; the cuts of four processes are compared over a whole pass
 dag      Snakemake's planning of `--shards` dump jobs: a dry run of the whole recipe
 
 example:
@@ -182,13 +185,88 @@ def _read(folder: Path) -> Iterator[tuple[str, float]]:
     yield "resume, s", time.perf_counter() - begin
 
 
+def _shar(folder: Path) -> Iterator[tuple[str, float]]:
+    import soundfile
+
+    from uas_plugin.data.shar.write import SharOptions, write_shar
+
+    rng, audio = np.random.default_rng(0), folder / "audio"
+    audio.mkdir()
+    for number in range(VARIANTS):
+        tone = np.sin(np.arange(16000) * rng.uniform(0.02, 0.3)) + 0.01 * rng.normal(size=16000)
+        soundfile.write(audio / f"{cut_name(number)}.flac", 0.1 * tone, 16000)
+    with (
+        gzip.open(folder / "cuts.jsonl.gz", "rt") as read,
+        gzip.open(folder / "spoken.jsonl.gz", "wt", 1) as write,
+    ):
+        for number, line in enumerate(read):
+            row = json.loads(line)
+            path = audio / f"{cut_name(number % VARIANTS)}.flac"
+            row["duration"] = row["recording"]["duration"] = 1.0
+            row["recording"].update(
+                num_samples=16000, sources=[{"type": "file", "channels": [0], "source": str(path)}]
+            )
+            write.write(json.dumps(row) + "\n")
+    begin = time.perf_counter()
+    info = write_shar(folder / "spoken.jsonl.gz", folder / "shar", SharOptions(shard_size=1000))
+    yield "shards", info["shards"]
+    yield "cuts a second", info["cuts"] / (time.perf_counter() - begin)
+    size = sum(path.stat().st_size for path in (folder / "shar" / "shards").iterdir())
+    yield "MB", size / 1e6
+
+
+def _stream(folder: Path) -> Iterator[tuple[str, float]]:
+    from uas_plugin.data.audio import load_audio
+    from uas_plugin.data.sampling import loaded
+    from uas_plugin.data.shar.stream import SharStream
+
+    class Heard:
+        """Batches of samples."""
+
+        def __getitem__(self, cuts: Any) -> int:
+            return sum(len(load_audio(cut)) for cut in cuts)
+
+    options = {"max_duration": 120.0, "max_cut": 30.0, "num_buckets": 8, "seed": 0}
+
+    def stream(positions: str, **place: int) -> SharStream:
+        return SharStream(
+            str(folder / "shar"), positions=folder / positions, **{**options, **place}
+        )
+
+    one = stream("first")
+    begin = time.perf_counter()
+    batches = loaded(Heard(), one.epoch(1, 200))
+    next(batches)
+    yield "first batch, s", time.perf_counter() - begin
+    begin = time.perf_counter()
+    heard = sum(batches)
+    yield "clips a second", heard / 16000 / (time.perf_counter() - begin)
+    for epoch in range(2, 11):  # planned, not heard
+        for _ in one.epoch(epoch, 200):
+            pass
+    for name, place in (("within epoch 10", (10, 200, 199)), ("in epoch 11", (11, 200, 0))):
+        begin = time.perf_counter()
+        next(loaded(Heard(), stream("first").epoch(*place)))
+        yield f"first batch {name}, s", time.perf_counter() - begin
+    seen: set[str] = set()
+    count = 0
+    for rank in range(4):
+        own = stream("ranks", rank=rank, world=4, at_once=1)
+        for turn in range(len(own.files[0]) // 4):
+            names = [cut.id for step in own.steps(turn) for cut in step]
+            seen.update(names)
+            count += len(names)
+    yield "cuts of a pass", count
+    yield "that two processes had", count - len(seen)
+
+
 PARTS: dict[str, Callable[[Path], Iterator[tuple[str, float]]]] = {
     "filter": _filter, "data": _data, "kaldi": _kaldi, "merge": _merge, "lm_data": _lm_data,
-    "read": _read,
+    "read": _read, "shar": _shar, "stream": _stream,
 }  # fmt: skip
 
 
-NEEDS = {"lm_data": ("merge",), "read": ("merge", "lm_data")}
+NEEDS = {"lm_data": ("merge",), "read": ("merge", "lm_data"), "stream": ("shar",)}
 """Parts that make what another one reads."""
 
 

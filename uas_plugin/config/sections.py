@@ -35,6 +35,7 @@ def build_sections(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     tokenizer, codec, lm = config["tokenizer"], config["codec"], config["lm"]
     return {
         "data": dict(config["data"]),
+        "storage": {key: config["storage"][key] for key in ("shard_size", "seed")},
         "annotate": dict(config["annotate"]),
         "text": dict(config["text"]),
         **_tokenizer_sections(config, tokenizer),

@@ -7,7 +7,10 @@ decide token ids.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -32,16 +35,26 @@ def load_audio(source: Any, sampling_rate: int = SAMPLING_RATE) -> np.ndarray:
     """
     name, path, offset, frames = locate(source)
     samples, rate = read_samples(path, offset, frames, name)
-    if samples.shape[0] == 0:
-        raise UASError(f"{name}: the recording holds no samples")
-    mono = samples.mean(axis=1) if samples.shape[1] > 1 else samples[:, 0]
-    if not np.isfinite(mono).all():
-        raise UASError(f"{name}: the recording holds NaN or infinite samples")
+    mono = averaged(samples, name)
     if rate != sampling_rate:
         import soxr
 
         mono = soxr.resample(mono, rate, sampling_rate, quality="VHQ")
     return np.ascontiguousarray(mono, dtype=np.float32)
+
+
+def averaged(samples: np.ndarray, name: str) -> np.ndarray:
+    """The mean of the channels: (samples, channels) -> (samples,).
+
+    Raises:
+        UASError: there are no samples, or some are NaN or infinite.
+    """
+    if samples.shape[0] == 0:
+        raise UASError(f"{name}: the recording holds no samples")
+    mono = samples.mean(axis=1) if samples.shape[1] > 1 else samples[:, 0]
+    if not np.isfinite(mono).all():
+        raise UASError(f"{name}: the recording holds NaN or infinite samples")
+    return mono
 
 
 def first_channel(source: Any, sampling_rate: int, name: str) -> np.ndarray:
@@ -129,36 +142,51 @@ def seconds_of(source: Any) -> float:
 
 
 def read_samples(
-    path: str, offset: int = 0, frames: int = -1, name: str | None = None
+    source: str | bytes, offset: int = 0, frames: int = -1, name: str | None = None
 ) -> tuple[np.ndarray, int]:
     """``(samples, channels)`` float32 and the rate of a file, from ``offset`` on.
+
+    Args:
+        source: the file's path, or its content.
 
     Raises:
         UASError: the file is missing or cannot be decoded.
     """
+    with opened(source, name) as file:
+        if offset:
+            file.seek(offset)
+        return file.read(frames, dtype="float32", always_2d=True), file.samplerate
+
+
+@contextlib.contextmanager
+def opened(source: str | bytes, name: str | None = None) -> Iterator[Any]:
+    """An audio file, or its content, as a ``soundfile.SoundFile``.
+
+    Raises:
+        UASError: it is missing, cannot be decoded, or its header is false.
+    """
     import soundfile
 
-    name = name or path
+    name = name or ("audio in memory" if isinstance(source, bytes) else source)
     try:
-        with soundfile.SoundFile(path) as file:
-            if problem := false_length(path, file.frames, file.samplerate):
+        size = len(source) if isinstance(source, bytes) else os.stat(source).st_size
+        stream = io.BytesIO(source) if isinstance(source, bytes) else source
+        with soundfile.SoundFile(stream) as file:
+            if problem := false_length(size, file.frames, file.samplerate):
                 raise UASError(f"{name}: {problem}")
-            if offset:
-                file.seek(offset)
-            return file.read(frames, dtype="float32", always_2d=True), file.samplerate
+            yield file
+    except FileNotFoundError:
+        raise UASError(f"{name}: no such file: {source!s}") from None
     except (OSError, RuntimeError) as error:  # soundfile's own errors are RuntimeErrors
-        if not os.path.exists(path):
-            raise UASError(f"{name}: no such file: {path}") from None
         raise UASError(f"{name}: cannot be decoded: {error}") from None
 
 
-def false_length(path: str | os.PathLike[str], frames: int, rate: int) -> str | None:
-    """Why a file cannot be as long as its header says; None where it can.
+def false_length(size: int, frames: int, rate: int) -> str | None:
+    """Why a file of ``size`` bytes cannot be as long as its header says; None where it can.
 
     Memory for all samples is taken before the first is decoded. No codec puts more than
     :data:`MOST_PER_BYTE` of them into a byte: the densest is FLAC of digital silence.
     """
-    size = os.stat(path).st_size
     if frames <= size * MOST_PER_BYTE:
         return None
     return (
@@ -167,18 +195,26 @@ def false_length(path: str | os.PathLike[str], frames: int, rate: int) -> str | 
     )
 
 
-def locate(source: Any) -> tuple[str, str, int, int]:
-    """(name for messages, path, first sample, number of samples or -1) of a path or a cut.
+def locate(source: Any) -> tuple[str, str | bytes, int, int]:
+    """(name for messages, path or content, first sample, number of samples or -1) of audio.
+
+    Args:
+        source: a path; or a cut of an audio file, in a folder, in a Shar or in memory.
 
     Raises:
-        UASError: a cut of something else than one plain audio file.
+        UASError: a cut of something else, or of a Shar that cannot be read.
     """
     if isinstance(source, (str, os.PathLike)):
         return str(source), os.fspath(source), 0, -1
     recording = getattr(source, "recording", None)  # a mixture has several
-    if recording is None or recording.transforms or recording.sources[0].type != "file":
+    kind = None if recording is None else recording.sources[0].type
+    if recording is None or kind not in ("file", "memory", "shar") or recording.transforms:
         raise UASError(f"cut {source.id}: only cuts of plain audio files are read here")
     path = recording.sources[0].source
+    if kind == "shar":
+        from uas_plugin.data.shar.read import recording_bytes
+
+        path = recording_bytes(source)
     if source.start == 0 and source.num_samples == recording.num_samples:
         return f"cut {source.id}", path, 0, -1
     rate = recording.sampling_rate

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,21 +21,42 @@ SPLITS = ("train", "dev", "test")
 _MADE_BY = {"data": "data (stage 1)", "dump": "token dump (stage 4)"}
 
 
-def load_cuts(path: str | os.PathLike[str]) -> CutSet:
+def load_cuts(path: str | os.PathLike[str], part: int = 0, parts: int = 1) -> CutSet:
     """Open a cut manifest lazily: cuts are read from the file at each pass, audio not at all.
+
+    Args:
+        path: ``*.jsonl`` or ``*.jsonl.gz``, or the folder of a Shar (see ``uas export shar``).
+        part, parts: every ``parts``-th cut from the ``part``-th on; of a Shar, such shards.
 
     Raises:
         UASError: the file is missing (the message names the stage that makes it).
     """
     path = Path(path)
+    if path.is_dir():
+        from uas_plugin.data.shar.read import shar_cuts
+
+        return shar_cuts(path, part, parts)
     if not path.is_file():
-        parts = path.absolute().parts
-        stage = next((_MADE_BY[part] for part in reversed(parts) if part in _MADE_BY), None)
+        folders = reversed(path.absolute().parts)
+        stage = next((_MADE_BY[name] for name in folders if name in _MADE_BY), None)
         made = f"; the stage {stage} makes it" if stage else "; run the data stage first"
         raise UASError(f"manifest {path} is missing{made}")
     from lhotse import CutSet
 
-    return CutSet.from_jsonl_lazy(path)
+    cuts = CutSet.from_jsonl_lazy(path)
+    return cuts if parts == 1 else CutSet(EveryNth(cuts, part, parts))
+
+
+@dataclass(frozen=True)
+class EveryNth:
+    """Every ``parts``-th cut from the ``part``-th on; may be iterated again."""
+
+    cuts: Iterable[Any]
+    part: int
+    parts: int
+
+    def __iter__(self) -> Iterator[Any]:
+        return itertools.islice(self.cuts, self.part, None, self.parts)
 
 
 def cut_of_file(path: Path, cut_id: str, **supervision: Any) -> Any:

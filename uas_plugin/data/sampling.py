@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import hashlib
+import multiprocessing
 import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -154,6 +156,8 @@ def loaded(dataset: Any, sampler: Any, num_workers: int = 0) -> Iterator[Any]:
     """``dataset[batch of cuts]`` for every batch, read ahead by ``num_workers`` processes."""
     from torch.utils.data import DataLoader
 
+    if num_workers:
+        atexit.register(_end_readers)
     return iter(
         DataLoader(
             dataset,
@@ -164,6 +168,14 @@ def loaded(dataset: Any, sampler: Any, num_workers: int = 0) -> Iterator[Any]:
             worker_init_fn=_leave_signals,
         )
     )
+
+
+def _end_readers() -> None:
+    """Readers that are left when their trainer ends: the SIGTERM of Python's exit is lost on them,
+    and it would wait for them for ever."""
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
 
 
 def _leave_signals(_worker: int) -> None:

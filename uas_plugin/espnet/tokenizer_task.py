@@ -9,12 +9,14 @@ from __future__ import annotations
 import argparse
 import functools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 from espnet2.asr.specaug.specaug import SpecAug
+from espnet2.iterators.abs_iter_factory import AbsIterFactory
 from espnet2.torch_utils.device_funcs import force_gatherable
 from espnet2.train.abs_espnet_model import AbsESPnetModel
 from espnet2.utils.types import str_or_none
@@ -22,8 +24,9 @@ from espnet2.utils.types import str_or_none
 from uas_plugin.data.manifests import load_cuts
 from uas_plugin.data.noise import NoisyViews
 from uas_plugin.data.sampling import all_cuts, bucketed_batches, loaded, mixed, one_pass
+from uas_plugin.data.shar.stream import SharStream, all_shar
 from uas_plugin.errors import UASError, suggest
-from uas_plugin.espnet.task import Batch, UASTask
+from uas_plugin.espnet.task import Batch, PositionedBatches, UASTask
 from uas_plugin.espnet.trainer import rank_and_world
 from uas_plugin.tokenizer import reduce
 from uas_plugin.tokenizer.augment import Warp
@@ -148,8 +151,8 @@ class TokenizerTask(UASTask):
         group.add_argument(
             "--train_cuts",
             type=yaml.safe_load,
-            help="cuts.jsonl.gz of training, or a list of {cuts: ..., weight: ...} that are mixed "
-            "by these shares",
+            help="cuts.jsonl.gz or Shar of training, or a list of {cuts: ..., weight: ...} that "
+            "are mixed by these shares",
         )
         group.add_argument("--valid_cuts", type=str_or_none, help="cuts.jsonl.gz of validation")
         group.add_argument("--text_model", type=str_or_none, help="bpe.model of the text stage")
@@ -222,3 +225,42 @@ class TokenizerTask(UASTask):
                 shuffle=mode == "train",
             )
         return loaded(dataset, sampler, args.num_workers)
+
+    @classmethod
+    def build_iter_factory(
+        cls, args: argparse.Namespace, distributed_option: Any, mode: str, kwargs: Any = None
+    ) -> AbsIterFactory:
+        """Batches of an epoch; of Shars a stream that each epoch goes on with."""
+        if mode != "train" or not all_shar(args.train_cuts):
+            return super().build_iter_factory(args, distributed_option, mode, kwargs)
+        if args.num_iters_per_epoch is None:
+            raise UASError("training on Shars needs --num_iters_per_epoch: they have no end")
+        conf, (rank, world) = _batch_conf(args.batch_conf), rank_and_world()
+        stream = SharStream(
+            args.train_cuts,
+            **{key: conf[key] for key in ("max_duration", "max_cut", "num_buckets")},
+            seed=args.seed,
+            positions=Path(args.output_dir) / "data_position",
+            rank=rank,
+            world=world,
+        )
+        return SharFactory(cls, stream, args)
+
+
+class SharFactory(AbsIterFactory):
+    """ESPnet's view of a stream of Shars."""
+
+    def __init__(
+        self, task: type[TokenizerTask], stream: SharStream, args: argparse.Namespace
+    ) -> None:
+        self.task, self.stream, self.args = task, stream, args
+
+    def build_iter(self, epoch: int, shuffle: bool | None = None) -> PositionedBatches:
+        """The batches of an epoch."""
+        begin = functools.partial(self._batches, epoch)
+        return PositionedBatches(begin, self.args.num_iters_per_epoch)
+
+    def _batches(self, epoch: int, done: int) -> Iterator[Batch]:
+        dataset = self.task.build_dataset(self.args, "train", epoch)
+        steps = self.stream.epoch(epoch, self.args.num_iters_per_epoch, done)
+        return loaded(dataset, steps, self.args.num_workers)

@@ -73,6 +73,7 @@ class Run(Recorded):
         overrides: Hydra overrides of the run.
         files: group -> YAML file (``--tokenizer_config F``).
         shards: parts that a set's token dump is cut into.
+        shar_parts: jobs that write the training set as a Shar; 0: its files are read.
         gpus: GPUs of a training on one node (``trainer.ngpu``); 0: the run uses none.
         ablations: tokenizer variants of the configuration.
         lm_study: arms of the study of AudioLLMs. study_seeds: each is trained once a seed.
@@ -96,6 +97,7 @@ class Run(Recorded):
     overrides: tuple[str, ...] = ()
     files: dict[str, str] = dataclasses.field(default_factory=dict)
     shards: int = 1
+    shar_parts: int = 0
     gpus: int = 0
     ablations: tuple[str, ...] = ()
     lm_study: tuple[str, ...] = ()

@@ -35,8 +35,9 @@ def rule_files(run: Run) -> list[str]:
         return ["data", "text", "uniaudio2_codec", "uniaudio2_lm", "uniaudio2_score"]
     tokenizer = ["tokenizer_pretrained"] if run.pretrained else ["tokenizer", "ablations"]
     vocoder = ["vocoder"] if run.trained_vocoder else []
+    shar = ["shar"] if run.shar_parts else []
     last = ["lm", "benchmarks", "score", "report"]
-    return ["data", "text", *tokenizer, "tokens", "codec", *vocoder, *last]
+    return ["data", *shar, "text", *tokenizer, "tokens", "codec", *vocoder, *last]
 
 
 def all_stages() -> tuple[Stage, ...]:

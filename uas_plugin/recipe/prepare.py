@@ -109,6 +109,7 @@ def prepare(
     run = Run(
         **common,
         shards=config["tokenizer"]["dump"]["num_shards"],
+        shar_parts=config["storage"]["parts"] if config["storage"]["shard_size"] else 0,
         gpus=config["trainer"].get("ngpu", 0),
         ablations=tuple(Path(name).name for name in ablations),
         lm_study=tuple(Path(name).name for name in study["arms"]),

@@ -115,6 +115,15 @@ def _annotated(sets: tuple[str, ...]) -> Stage:
     return replace(STAGES[0], rules=("data", "annotate"), makes=(*STAGES[0].makes, *made))
 
 
+SHAR_RULES = ("shar_order", "shar_part", "shar_join")
+
+
+def _stored(first: Stage) -> Stage:
+    """Stage 1 of a run that stores its training set as a Shar."""
+    made = "{data}/shar/train/info.json"
+    return replace(first, rules=(*first.rules, *SHAR_RULES), makes=(*first.makes, made))
+
+
 def stages_of(run: Run, chosen: tuple[Stage, ...] = STAGES) -> tuple[Stage, ...]:
     """``chosen`` as this run has them."""
     if run.pipeline != "uas":  # only the first recipes' stages depend on options
@@ -124,6 +133,8 @@ def stages_of(run: Run, chosen: tuple[Stage, ...] = STAGES) -> tuple[Stage, ...]
         table[WITH_VOCODER.number - 1] = WITH_VOCODER
     if run.annotate:
         table[0] = _annotated(run.annotate)
+    if run.shar_parts:
+        table[0] = _stored(table[0])
     return tuple(table[stage.number - 1] for stage in chosen)
 
 
@@ -133,7 +144,7 @@ def stage_of_rule(others: Sequence[Stage] = ()) -> dict[str, Stage]:
     ``others``: stages of other pipelines.
     """
     kinds = (*others, *PRETRAINED_STAGES, WITH_VOCODER, *STAGES)
-    return {**by_rule(kinds), "annotate": STAGES[0]}
+    return {**by_rule(kinds), **dict.fromkeys(("annotate", *SHAR_RULES), STAGES[0])}
 
 
 def by_rule(stages: Sequence[Stage]) -> dict[str, Stage]:

@@ -16,7 +16,6 @@ reasoning branch in ``reasoning_tokens.h5`` (``cut.reasoning_tokens``), ``reason
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import os
 from collections import deque
@@ -68,7 +67,7 @@ def dump_shard(
     tokenizer = load_tokenizer(tokenizer_dir, device=device)
     branches = branches_of(tokenizer)
     digest = file_sha256(tokenizer_dir / "model.safetensors")
-    source = itertools.islice(load_cuts(cuts_path), shard, None, num_shards)
+    source = load_cuts(cuts_path, shard, num_shards)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / INFO_NAME).unlink(missing_ok=True)
     rejected: list[dict[str, str]] = []

@@ -66,6 +66,16 @@ def cuts(name):
     return f"{folder}/{name}/cuts.jsonl.gz"
 
 
+def stored(name):
+    """What tells that a set can be trained on: its manifest, or the mark of its Shar."""
+    return f"{D}/shar/{name}/info.json" if RUN.shar_parts else cuts(name)
+
+
+def stored_path(wildcards, input):
+    """The training set as a training's option takes it: a manifest, or a Shar's folder."""
+    return str(Path(input.train).parent) if RUN.shar_parts else input.train
+
+
 def dumps(tok, sets=None):
     """Marks of a tokenizer's finished token dumps: all of its sets, or those named."""
     # Of the untrained baseline only what scoring compares is dumped.

@@ -9,6 +9,7 @@ rule stage1:
     input:
         f"{D}/info.json",
         [cuts(name) for name in RUN.annotate],
+        [stored("train")] if RUN.shar_parts else [],
 
 
 rule data:

@@ -18,7 +18,7 @@ rule stage3:
 rule tokenizer_align:
     input:
         config=f"{C}/tokenizer_align.yaml",
-        train=cuts("train"),
+        train=stored("train"),
         dev=cuts("dev"),
         text=f"{E}/text/bpe.model",
     output:
@@ -35,10 +35,11 @@ rule tokenizer_align:
         nodes=1,
     params:
         shape=shape,
+        train=stored_path,
     shell:
         "(export OMP_NUM_THREADS={threads}; uas_bin fresh --dir $EXP/tokenizer_align {input} &&"
         " training {params.shape} tokenizer_train --config {input.config}"
-        " --train_cuts {input.train} --valid_cuts {input.dev} --text_model {input.text}"
+        " --train_cuts {params.train} --valid_cuts {input.dev} --text_model {input.text}"
         " --output_dir $EXP/tokenizer_align --resume true) > {log} 2>&1"
 
 
@@ -68,7 +69,7 @@ rule codebook:
 rule tokenizer_train:
     input:
         config=f"{C}/tokenizer.yaml",
-        train=cuts("train"),
+        train=stored("train"),
         dev=cuts("dev"),
         text=f"{E}/text/bpe.model",
         init=f"{E}/tokenizer_codebook/init.pth",
@@ -86,10 +87,11 @@ rule tokenizer_train:
         nodes=1,
     params:
         shape=shape,
+        train=stored_path,
     shell:
         "(export OMP_NUM_THREADS={threads}; uas_bin fresh --dir $EXP/tokenizer {input} &&"
         " training {params.shape} tokenizer_train --config {input.config}"
-        " --train_cuts {input.train} --valid_cuts {input.dev} --text_model {input.text}"
+        " --train_cuts {params.train} --valid_cuts {input.dev} --text_model {input.text}"
         " --init_param {input.init} --output_dir $EXP/tokenizer --resume true) > {log} 2>&1"
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
 
 from uas_plugin.codec.reasoning.config import SAMPLING_RATE
-from uas_plugin.data.audio import first_channel, locate, read_samples
+from uas_plugin.data.audio import first_channel, locate, opened, read_samples
 from uas_plugin.errors import UASError
 
 MARGIN = 0.4  # seconds around a window that its resampling sees; whole samples at all usual rates
@@ -26,14 +25,15 @@ class Clip:
 
     def __init__(self, source: Any, name: str) -> None:
         self.name, self.rate = name, SAMPLING_RATE
-        self.path: str | None = None
+        self.path: str | bytes | None = None
         self.wave = np.zeros(0, dtype=np.float32)
         if isinstance(source, tuple):
             self.wave = first_channel(source, SAMPLING_RATE, name)
             self.samples = len(self.wave)
         else:
             _, self.path, self.offset, wanted = locate(source)
-            frames, self.rate, channels = _size(self.path, name)
+            with opened(self.path, name) as file:
+                frames, self.rate, channels = file.frames, file.samplerate, file.channels
             self.frames = min(frames - self.offset, wanted) if wanted >= 0 else frames
             channel = getattr(source, "channel", 0)
             self.channel = channel[0] if isinstance(channel, (list, tuple)) else channel
@@ -64,16 +64,3 @@ class Clip:
         return np.where(rows >= 0, wave[np.clip(rows - first, 0, len(wave) - 1)], 0.0).astype(
             np.float32
         )
-
-
-def _size(path: str, name: str) -> tuple[int, int, int]:
-    """Frames, rate and channels of a file."""
-    import soundfile
-
-    try:
-        info = soundfile.info(path)
-    except (OSError, RuntimeError) as error:
-        if not os.path.exists(path):
-            raise UASError(f"{name}: no such file: {path}") from None
-        raise UASError(f"{name}: cannot be decoded: {error}") from None
-    return info.frames, info.samplerate, info.channels

@@ -1,4 +1,4 @@
-"""``uas export``: a token dump as the data of stock ESPnet recipes."""
+"""``uas export``: a token dump as the data of stock ESPnet recipes; cuts as a Lhotse Shar."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from uas_plugin.bin import Parser, load_section, make_parser
+from uas_plugin.data.shar import cli as shar
 from uas_plugin.errors import UASError
 
 EXAMPLES = {
@@ -68,16 +69,21 @@ def main(argv: Sequence[str]) -> None:
         UASError: an unknown kind of export, or what the export itself raises.
     """
     if not argv or argv[0] in ("-h", "--help"):
-        kinds = "\n".join(f"  {name:<18}{text}" for name, text in ABOUT.items())
-        examples = "\n".join(f"  {text}" for text in EXAMPLES.values())
+        about = {**ABOUT, "shar": shar.ABOUT}
+        kinds = "\n".join(f"  {name:<18}{text}" for name, text in about.items())
+        examples = "\n".join(f"  {text}" for text in (*EXAMPLES.values(), shar.EXAMPLE))
         print(f"usage: uas export KIND [options]\n\nkinds:\n{kinds}\n\nexamples:\n{examples}")
         return
     kind, *rest = argv
+    if kind == "shar":
+        shar.main(rest)
+        return
     if kind not in EXAMPLES:
         from uas_plugin.errors import suggest
 
         raise UASError(
-            f"there is no export '{kind}' ({', '.join(EXAMPLES)}).{suggest(kind, EXAMPLES)}"
+            f"there is no export '{kind}' ({', '.join((*EXAMPLES, 'shar'))})."
+            f"{suggest(kind, (*EXAMPLES, 'shar'))}"
         )
     args = vars(get_parser(kind).parse_args(rest))
     dump, sets, folder = args.pop("dump"), args.pop("sets"), args.pop("output_dir")
