@@ -94,6 +94,10 @@ def test_other_scores_choose_among_the_n_best(spoken: Path, capsys: Any) -> None
     assert best["u1"]["score"] == pytest.approx(best["u1"]["am"] + 100)
     uas_ctc(capsys, *again, "--scores", spoken / "scores.jsonl", "--text_scale", 0)
     assert (spoken / "again/text").read_text() == (spoken / "text").read_text()
+    several = (*again, "--scores", spoken / "scores.jsonl", "--text_scale", 1, 0)
+    found = uas_ctc(capsys, *several, "--text", spoken / "text")
+    assert found["text_scale"] == 0 and found["wer"] == 0
+    assert "takes references: give --text" in refused(capsys, *several)
     uas_ctc(capsys, "ngram", "--text", spoken / "text", "--order", 2, "--output", spoken / "g.arpa")
     found = uas_ctc(capsys, *again, "--arpa", spoken / "g.arpa", "--text", spoken / "text")
     assert found["wer"] == 0

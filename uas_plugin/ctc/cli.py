@@ -105,8 +105,10 @@ def _add_rescore(parser: argparse.ArgumentParser) -> None:
     scorer.add_argument("--audiollm", help="folder or hub name of an AudioLLM")
     add("--tokens", type=Path, help="audio tokens that the AudioLLM hears (default: none)")
     add("--device", default="cpu", help="of the AudioLLM (default: cpu)")
-    for name in ("am", "lm", "text"):
+    for name in ("am", "lm"):
         add(f"--{name}_scale", type=float, default=1.0, help="weight (default: 1)")
+    add("--text_scale", type=float, nargs="+", default=[1.0], help="weight (default: 1); of "
+        "several the one with the fewest word errors on --text is taken")  # fmt: skip
     add("--text", type=Path, help="references: the word error rate is printed and written")
     _add_output(parser, "folder for text and nbest.jsonl")
 
@@ -242,8 +244,21 @@ def _rescore(args: argparse.Namespace) -> dict[str, Any]:
         scorer = rescore.ngram_scorer(args.arpa)
     else:
         scorer = _audiollm_scorer(args)
-    scales = {name: getattr(args, name) for name in ("am_scale", "lm_scale", "text_scale")}
-    return _write(args, list(rescore.rescore(read_jsonl(args.nbest), scorer, **scales)))
+    if len(args.text_scale) > 1 and not args.text:
+        raise UASError("to choose among several --text_scale takes references: give --text")
+    rows = list(rescore.scored(read_jsonl(args.nbest), scorer))
+    found = {
+        scale: list(
+            rescore.weighted(rows, am_scale=args.am_scale, lm_scale=args.lm_scale, text_scale=scale)
+        )
+        for scale in args.text_scale
+    }
+    if len(found) == 1:
+        return _write(args, *found.values())
+    references = read_text(args.text)
+    errors = {s: word_errors(references, best_texts(f))["wer"] for s, f in found.items()}
+    chosen = min(errors, key=lambda scale: errors[scale])
+    return {"text_scale": chosen, **_write(args, found[chosen])}
 
 
 def _audiollm_scorer(args: argparse.Namespace) -> Any:
@@ -260,7 +275,7 @@ def _write(args: argparse.Namespace, rows: Sequence[Mapping[str, Any]]) -> dict[
     from uas_plugin.atomic import write_json, write_jsonl, write_text
 
     write_jsonl(args.output / "nbest.jsonl", rows)
-    best = {row["id"]: row["hypotheses"][0]["text"] if row["hypotheses"] else "" for row in rows}
+    best = best_texts(rows)
     lines = (f"{name} {best[name]}".rstrip() + "\n" for name in sorted(best, key=str.encode))
     write_text(args.output / "text", "".join(lines))
     result: dict[str, Any] = {
@@ -271,6 +286,11 @@ def _write(args: argparse.Namespace, rows: Sequence[Mapping[str, Any]]) -> dict[
         result.update(word_errors(read_text(args.text), best))
     write_json(args.output / "result.json", result)
     return result
+
+
+def best_texts(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """The first hypothesis of each n-best list; "" where there is none."""
+    return {row["id"]: row["hypotheses"][0]["text"] if row["hypotheses"] else "" for row in rows}
 
 
 def word_errors(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> dict[str, Any]:

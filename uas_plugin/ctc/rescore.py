@@ -29,7 +29,16 @@ def rescore(
 ) -> Iterator[dict[str, Any]]:
     """Rows of n-best lists with each hypothesis's ``text_score`` and new ``score``, best first.
 
-    score = am_scale * am + lm_scale * lm + text_scale * text_score.
+    Raises:
+        UASError: the scorer does not give a number for each text.
+    """
+    return weighted(
+        scored(rows, scorer), am_scale=am_scale, lm_scale=lm_scale, text_scale=text_scale
+    )
+
+
+def scored(rows: Iterable[Mapping[str, Any]], scorer: TextScorer) -> Iterator[dict[str, Any]]:
+    """Rows of n-best lists with each hypothesis's ``text_score``, in their order.
 
     Raises:
         UASError: the scorer does not give a number for each text.
@@ -39,15 +48,24 @@ def rescore(
         scores = list(scorer(row["id"], texts)) if texts else []
         if len(scores) != len(texts):
             raise UASError(f"{row['id']}: {len(scores)} scores for {len(texts)} texts")
+        pairs = zip(row["hypotheses"], scores, strict=True)
+        yield {**row, "hypotheses": [{**h, "text_score": value} for h, value in pairs]}
+
+
+def weighted(
+    rows: Iterable[Mapping[str, Any]], *, am_scale: float, lm_scale: float, text_scale: float
+) -> Iterator[dict[str, Any]]:
+    """The rows of :func:`scored` by ``score``, best first.
+
+    score = am_scale * am + lm_scale * lm + text_scale * text_score.
+    """
+    for row in rows:
         hypotheses = [
             {
-                **hypothesis,
-                "text_score": value,
-                "score": am_scale * hypothesis["am"]
-                + lm_scale * hypothesis["lm"]
-                + text_scale * value,
+                **h,
+                "score": am_scale * h["am"] + lm_scale * h["lm"] + text_scale * h["text_score"],
             }
-            for hypothesis, value in zip(row["hypotheses"], scores)
+            for h in row["hypotheses"]
         ]
         yield {**row, "hypotheses": sorted(hypotheses, key=lambda h: -h["score"])}
 
