@@ -46,7 +46,7 @@ while [ $# -gt 0 ]; do
     --extra=*) extras+=" ${1#*=}" ;;
     --python) python=${2-} && shift ;;
     --python=*) python=${1#*=} ;;
-    --dev) extras+=" annotate dev judges serve" ;;
+    --dev) extras+=" annotate deepspeed dev judges serve" ;;
     -h | --help) usage && exit 0 ;;
     *) die "unknown option '$1'; known: --torch --dev --extra --python --help" ;;
   esac

@@ -7,8 +7,10 @@ import json
 import pytest
 import torch
 
+from uas_plugin.espnet.interrupt import RETRY_EXIT
+
 from . import test_interrupt as interrupted
-from .test_tokenizer_task import MODULE, arguments
+from .test_tokenizer_task import arguments, weights
 
 pytestmark = pytest.mark.slow
 
@@ -57,17 +59,51 @@ def test_stopped_within_an_epoch_it_goes_on_with_the_next_batch(
     assert asked[0] == state["reporter"]["middle"]["steps"]  # what was shown is not read again
 
 
-def test_two_processes_read_shards_of_their_own(corpus, shar, run_module, tmp_path):
-    options = {"max_epoch": 1, "num_iters_per_epoch": 3, "accum_grad": 1}
-    run_module(
-        *("--nproc_per_node", "2", "--standalone", "-m", MODULE),
-        *words(corpus, shar, tmp_path, **options),
-        *("--multiprocessing_distributed", "false", "--dist_backend", "gloo"),
-        launcher=("-m", "torch.distributed.run"),
-    )
+PROGRAM = """
+import os, signal, sys
+from uas_plugin.espnet.interrupt import StopRequest
+from uas_plugin.espnet.tokenizer_task import TokenizerTask
+
+looks, asked = [0], StopRequest.asked
+
+def signalled(self):
+    looks[0] += 1
+    if str(looks[0]) == os.environ.get("STOP_AT") and os.environ["RANK"] == "1":
+        os.kill(os.getpid(), signal.SIGTERM)
+    return asked(self)
+
+StopRequest.asked = signalled
+TokenizerTask.main(cmd=sys.argv[1:])
+"""
+
+
+def test_two_processes_stop_together_and_go_on(corpus, shar, run_module, tmp_path, monkeypatch):
+    """One of two processes gets the signal, within an epoch; the weights are as if it had not."""
+    (tmp_path / "program.py").write_text(PROGRAM)
+    status = {}
+    for name, stop in (("whole", ""), ("parts", "2"), ("parts", "")):
+        (tmp_path / name).mkdir(exist_ok=True)
+        monkeypatch.setenv("STOP_AT", stop)
+        options = {"num_workers": 0, "max_epoch": 2}
+        done = run_module(
+            *("uas_plugin.espnet.torchrun", "--nproc_per_node", "2", "--standalone"),
+            *(tmp_path / "program.py", *words(corpus, shar, tmp_path / name, **options)),
+            *("--multiprocessing_distributed", "false", "--dist_backend", "gloo"),
+            check=False,
+        )
+        status[name, stop] = done.returncode
+        if stop:
+            path = tmp_path / name / "exp" / "checkpoint.pth"
+            state = torch.load(path, weights_only=False)["reporter"]
+            assert (state["epoch"], state["middle"]["steps"]) == (0, 2)
+            assert "stopped by a signal to another process" in done.stderr
+    assert status == {("whole", ""): 0, ("parts", "2"): RETRY_EXIT, ("parts", ""): 0}
+    ours, theirs = (weights(tmp_path / name, "2epoch.pth") for name in ("parts", "whole"))
+    assert [key for key in theirs if not torch.equal(ours[key], theirs[key])] == []
+    assert interrupted.reports(tmp_path / "parts") == interrupted.reports(tmp_path / "whole")
     for rank in (0, 1):
-        known = json.loads((tmp_path / "exp" / "data_position" / f"rank{rank}.json").read_text())
-        assert known["world"] == 2 and "2" in known["begins"]
+        path = tmp_path / "parts" / "exp" / "data_position" / f"rank{rank}.json"
+        assert json.loads(path.read_text())["world"] == 2
 
 
 def test_a_dump_of_a_shar_is_that_of_its_cuts(corpus, shar, tmp_path):
