@@ -161,6 +161,8 @@ def test_a_truncated_shard_is_written_again(shar, tmp_path):
     archive.write_bytes(archive.read_bytes()[:3000])
     with pytest.raises(UASError, match="shard 000002 of .* is missing"):
         join_parts(tmp_path / "out")
+    with pytest.raises(UASError, match="is unfinished"):
+        load_cuts(tmp_path / "out")
     write_shar(cuts, tmp_path / "out", OPTIONS)
     assert bytes_of(tmp_path / "out") == bytes_of(folder)
 
@@ -173,6 +175,8 @@ def test_faulty_recordings_are_named_counted_and_nothing_else_is_lost(tmp_path):
     soundfile.write(paths[4], np.full(9000, np.nan), 22050, subtype="FLOAT")
     info = write_shar(cuts, tmp_path / "out", SharOptions(shard_size=4))
     assert (info["cuts"], info["rejected"]) == (9, 3)
+    cuts.touch()  # a new time alone makes nothing anew
+    assert write_shar(cuts, tmp_path / "out", SharOptions(shard_size=4)) == info
     rows = {row["id"]: row["reason"] for row in read_jsonl(tmp_path / "out" / "rejected.jsonl")}
     assert set(rows) == {"clip01", "clip02", "clip04"}
     assert "no such file" in rows["clip01"] and "cannot be decoded" in rows["clip02"]

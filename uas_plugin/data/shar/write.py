@@ -31,6 +31,7 @@ from uas_plugin.data.shar.read import INFO_NAME, RECORDING, SHARDS_NAME
 from uas_plugin.data.spill import Spill
 from uas_plugin.errors import UASError
 from uas_plugin.progress import progress
+from uas_plugin.provenance import file_sha256
 
 ORDER_NAME, MARKS_NAME, OPTIONS_NAME = "order.jsonl.gz", "marks", "options.json"
 REJECTED_NAME = "rejected.jsonl"
@@ -86,13 +87,7 @@ def order_cuts(cuts: Path, folder: Path, options: SharOptions) -> None:
     """
     if not cuts.is_file():
         raise UASError(f"manifest {cuts} is missing: a Shar is written of a cuts.jsonl.gz")
-    status = cuts.stat()
-    made_of = json.loads(
-        json.dumps(
-            {"cuts": str(cuts.absolute()), "bytes": status.st_size, "time": status.st_mtime_ns}
-            | asdict(options)
-        )
-    )
+    made_of = json.loads(json.dumps({"sha256": file_sha256(cuts), **asdict(options)}))
     path = folder / OPTIONS_NAME
     if path.exists() and json.loads(path.read_text(encoding="utf-8")) != made_of:
         raise UASError(
@@ -206,6 +201,7 @@ def _finished(folder: Path, number: int) -> bool:
     ]
     if wrong:
         logging.warning("shard %06d is damaged (%s): writing it again", number, ", ".join(wrong))
+        (folder / INFO_NAME).unlink(missing_ok=True)  # until it is there again, the whole is not
         _mark_path(folder, number).unlink()
     return not wrong
 
@@ -335,9 +331,9 @@ def join_parts(folder: Path) -> dict[str, Any]:
         total.cuts, total.seconds = total.cuts + mark.cuts, total.seconds + mark.seconds
         rejected += mark.rejected
         shards += bool(mark.cuts)
+    write_jsonl(folder / REJECTED_NAME, rejected)
     if not shards:
         raise UASError(f"{folder}: none of the cuts could be written; {REJECTED_NAME} says why")
-    write_jsonl(folder / REJECTED_NAME, rejected)
     info = {
         "shards": shards,
         "fields": [RECORDING, *options.arrays],
