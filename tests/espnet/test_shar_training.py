@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 
 import pytest
 import torch
@@ -32,6 +33,23 @@ def words(corpus, shar, folder, **changes):
     return [*map(str, found), "--resume", "true"]
 
 
+def kill_readers(patch, epoch: int) -> None:
+    """As the epoch begins: later its few batches may all have been read."""
+    from uas_plugin.espnet.interrupt import StopRequest
+    from uas_plugin.espnet.trainer import UASTrainer
+
+    asked = StopRequest.asked
+
+    def watched(self):
+        if UASTrainer._epoch.report.epoch == epoch and UASTrainer._epoch.steps == 0:
+            for child in multiprocessing.active_children():
+                child.kill()
+                child.join()
+        return asked(self)
+
+    patch.setattr(StopRequest, "asked", watched)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_stopped_within_an_epoch_it_goes_on_with_the_next_batch(
     corpus, shar, tmp_path, monkeypatch, workers
@@ -54,6 +72,15 @@ def test_stopped_within_an_epoch_it_goes_on_with_the_next_batch(
     monkeypatch.setattr(
         SharStream, "epoch", lambda s, n, c, done=0: asked.append(done) or epoch(s, n, c, done)
     )
+    if workers:  # the memory is full, and readers are what the system kills
+        with (
+            monkeypatch.context() as patch,
+            pytest.raises(RuntimeError, match="killed by|exited unexp"),
+        ):
+            kill_readers(patch, epoch=2)
+            run("parts")
+        assert (tmp_path / "parts" / "exp" / "1epoch.pth").exists()
+        assert not (tmp_path / "parts" / "exp" / "2epoch.pth").exists()
     run("parts")
     interrupted.assert_same(tmp_path / "parts", tmp_path / "whole")
     assert asked[0] == state["reporter"]["middle"]["steps"]  # what was shown is not read again
