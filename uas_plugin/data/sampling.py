@@ -157,6 +157,7 @@ def loaded(dataset: Any, sampler: Any, num_workers: int = 0) -> Iterator[Any]:
     from torch.utils.data import DataLoader
 
     if num_workers:
+        atexit.unregister(_end_readers)  # once is enough
         atexit.register(_end_readers)
     return iter(
         DataLoader(
