@@ -47,7 +47,7 @@ from uas_plugin.audiollm.validation import (
 )
 from uas_plugin.audiollm.vocabulary import Vocabulary
 from uas_plugin.errors import UASError, suggest
-from uas_plugin.espnet.task import Batch, PositionedBatches, UASTask
+from uas_plugin.espnet.task import Batch, StreamFactory, UASTask
 from uas_plugin.espnet.trainer import UASTrainer, rank_and_world
 
 BATCH_DEFAULTS: dict[str, Any] = {
@@ -268,28 +268,22 @@ class AudioLLMTask(UASTask):
             world=world,
             positions=Path(args.output_dir) / "data_position",
         )
-        return StreamFactory(stream, args, conf)
+        begin = functools.partial(_stream_batches, stream, args, conf)
+        return StreamFactory(begin, args.num_iters_per_epoch)
 
 
-class StreamFactory(AbsIterFactory):
-    """ESPnet's view of a stream of shards."""
-
-    def __init__(
-        self, stream: ShardStream, args: argparse.Namespace, conf: Mapping[str, Any]
-    ) -> None:
-        self.stream, self.args, self.conf = stream, args, conf
-
-    def build_iter(self, epoch: int, shuffle: bool | None = None) -> PositionedBatches:
-        """The batches of an epoch."""
-        begin = functools.partial(self._batches, epoch)
-        return PositionedBatches(begin, self.args.num_iters_per_epoch)
-
-    def _batches(self, epoch: int, done: int) -> Iterator[Batch]:
-        vocabulary = Vocabulary.load(self.args.vocab)
-        noise = self.conf["code_noise"], self.conf["answer_noise"]
-        for step in self.stream.epoch(epoch, self.args.num_iters_per_epoch, done):
-            rng = np.random.default_rng((self.args.seed, *step.key))
-            yield from _batches(step.data, [step.rows], vocabulary, noise, rng)
+def _stream_batches(
+    stream: ShardStream,
+    args: argparse.Namespace,
+    conf: Mapping[str, Any],
+    epoch: int,
+    done: int,
+) -> Iterator[Batch]:
+    vocabulary = Vocabulary.load(args.vocab)
+    noise = conf["code_noise"], conf["answer_noise"]
+    for step in stream.epoch(epoch, args.num_iters_per_epoch, done):
+        rng = np.random.default_rng((args.seed, *step.key))
+        yield from _batches(step.data, [step.rows], vocabulary, noise, rng)
 
 
 @functools.lru_cache(maxsize=1)

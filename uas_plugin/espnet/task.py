@@ -8,6 +8,7 @@ averaging, resume, tensorboard, DDP, ``--print_config``) is ESPnet's.
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -80,6 +81,21 @@ class PositionedBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         return self.begin(0)
+
+
+class StreamFactory(AbsIterFactory):
+    """ESPnet's view of a stream that each epoch goes on with.
+
+    Args:
+        begin: epoch, done steps -> the batches after them. steps: of an epoch.
+    """
+
+    def __init__(self, begin: Callable[[int, int], Iterator[Batch]], steps: int) -> None:
+        self.begin, self.steps = begin, steps
+
+    def build_iter(self, epoch: int, shuffle: bool | None = None) -> PositionedBatches:
+        """The batches of an epoch."""
+        return PositionedBatches(functools.partial(self.begin, epoch), self.steps)
 
 
 class EpochFactory(AbsIterFactory):

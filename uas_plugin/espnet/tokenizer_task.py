@@ -26,7 +26,7 @@ from uas_plugin.data.noise import NoisyViews
 from uas_plugin.data.sampling import all_cuts, bucketed_batches, loaded, mixed, one_pass
 from uas_plugin.data.shar.stream import SharStream, all_shar
 from uas_plugin.errors import UASError, suggest
-from uas_plugin.espnet.task import Batch, PositionedBatches, UASTask
+from uas_plugin.espnet.task import Batch, StreamFactory, UASTask
 from uas_plugin.espnet.trainer import rank_and_world
 from uas_plugin.tokenizer import reduce
 from uas_plugin.tokenizer.augment import Warp
@@ -244,23 +244,10 @@ class TokenizerTask(UASTask):
             rank=rank,
             world=world,
         )
-        return SharFactory(cls, stream, args)
 
+        def begin(epoch: int, done: int) -> Iterator[Batch]:
+            dataset = cls.build_dataset(args, "train", epoch)
+            steps = stream.epoch(epoch, args.num_iters_per_epoch, done)
+            return loaded(dataset, steps, args.num_workers)
 
-class SharFactory(AbsIterFactory):
-    """ESPnet's view of a stream of Shars."""
-
-    def __init__(
-        self, task: type[TokenizerTask], stream: SharStream, args: argparse.Namespace
-    ) -> None:
-        self.task, self.stream, self.args = task, stream, args
-
-    def build_iter(self, epoch: int, shuffle: bool | None = None) -> PositionedBatches:
-        """The batches of an epoch."""
-        begin = functools.partial(self._batches, epoch)
-        return PositionedBatches(begin, self.args.num_iters_per_epoch)
-
-    def _batches(self, epoch: int, done: int) -> Iterator[Batch]:
-        dataset = self.task.build_dataset(self.args, "train", epoch)
-        steps = self.stream.epoch(epoch, self.args.num_iters_per_epoch, done)
-        return loaded(dataset, steps, self.args.num_workers)
+        return StreamFactory(begin, args.num_iters_per_epoch)
