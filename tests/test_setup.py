@@ -97,7 +97,7 @@ def test_second_run_does_nothing(checkout: Checkout) -> None:
 def test_an_extra_is_added_and_kept(checkout: Checkout) -> None:
     checkout.run("--torch", "cpu")
     checkout.run("--dev")
-    assert "annotate,dev,espnet,judges,serve,slurm,workflow" in checkout.installed()
+    assert "annotate,deepspeed,dev,espnet,judges,serve,slurm,workflow" in checkout.installed()
     checkout.run()
     assert checkout.log.read_text() == ""
 
