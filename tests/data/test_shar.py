@@ -26,7 +26,6 @@ from uas_plugin.data.audio import first_channel, load_audio
 from uas_plugin.data.manifests import cut_of_file, load_cuts, save_cuts
 from uas_plugin.data.sampling import loaded
 from uas_plugin.data.shar.cli import main as export_shar
-from uas_plugin.data.shar.read import filled
 from uas_plugin.data.shar.stream import SharStream, all_shar
 from uas_plugin.data.shar.write import SharOptions, join_parts, order_cuts, write_part, write_shar
 from uas_plugin.errors import UASError
@@ -98,9 +97,6 @@ def test_ours_and_lhotses_reading_agree(shar):
         assert np.abs(first_channel(cut, 16000, "") - first_channel(source, 16000, "")).max() <= (
             exact
         )
-        whole = filled(cut, ["recording", "tokens"])
-        assert np.array_equal(whole.load_audio(), CutSet([whole])[0].load_audio())
-        assert np.array_equal(whole.load_tokens(), source.load_tokens())
         assert cut.recording.sources[0].type == "shar"  # the cut itself stays small
 
 
@@ -256,6 +252,10 @@ def test_damaged_archives_are_named(shar, tmp_path):
     archive.unlink()
     with pytest.raises(UASError, match="recording.000000.tar: cannot be read"):
         load_audio(cuts[0])
+    for origin in (None, "/etc/passwd", str(shards / "cuts.jsonl.gz")):
+        cuts[1].shard_origin = origin
+        with pytest.raises(UASError, match="names no shard's cuts"):
+            load_audio(cuts[1])
     manifest = shards / "cuts.000001.jsonl.gz"
     manifest.write_bytes(manifest.read_bytes()[:-20])
     with pytest.raises(UASError, match="cuts.000001.jsonl.gz is damaged"):

@@ -253,12 +253,12 @@ def _rescore(args: argparse.Namespace) -> dict[str, Any]:
         )
         for scale in args.text_scale
     }
-    if len(found) == 1:
-        return _write(args, *found.values())
-    references = read_text(args.text)
-    errors = {s: word_errors(references, best_texts(f))["wer"] for s, f in found.items()}
-    chosen = min(errors, key=lambda scale: errors[scale])
-    return {"text_scale": chosen, **_write(args, found[chosen])}
+    chosen = args.text_scale[0]
+    if len(found) > 1:
+        references = read_text(args.text)
+        errors = {s: word_errors(references, best_texts(f))["wer"] for s, f in found.items()}
+        chosen = min(errors, key=lambda scale: errors[scale])
+    return _write(args, found[chosen], text_scale=chosen)
 
 
 def _audiollm_scorer(args: argparse.Namespace) -> Any:
@@ -270,7 +270,9 @@ def _audiollm_scorer(args: argparse.Namespace) -> Any:
     return audiollm_scorer(uas_plugin.load_audiollm(args.audiollm, device=args.device), tokens)
 
 
-def _write(args: argparse.Namespace, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _write(
+    args: argparse.Namespace, rows: Sequence[Mapping[str, Any]], **facts: Any
+) -> dict[str, Any]:
     """Write ``nbest.jsonl`` and the best texts; their errors, if there are references."""
     from uas_plugin.atomic import write_json, write_jsonl, write_text
 
@@ -279,6 +281,7 @@ def _write(args: argparse.Namespace, rows: Sequence[Mapping[str, Any]]) -> dict[
     lines = (f"{name} {best[name]}".rstrip() + "\n" for name in sorted(best, key=str.encode))
     write_text(args.output / "text", "".join(lines))
     result: dict[str, Any] = {
+        **facts,
         "utterances": len(best),
         "without_hypothesis": sum(not row["hypotheses"] for row in rows),
     }

@@ -19,24 +19,6 @@ from uas_plugin.errors import UASError
 TextScorer = Callable[[str, Sequence[str]], Sequence[float]]
 
 
-def rescore(
-    rows: Iterable[Mapping[str, Any]],
-    scorer: TextScorer,
-    *,
-    am_scale: float = 1.0,
-    lm_scale: float = 1.0,
-    text_scale: float = 1.0,
-) -> Iterator[dict[str, Any]]:
-    """Rows of n-best lists with each hypothesis's ``text_score`` and new ``score``, best first.
-
-    Raises:
-        UASError: the scorer does not give a number for each text.
-    """
-    return weighted(
-        scored(rows, scorer), am_scale=am_scale, lm_scale=lm_scale, text_scale=text_scale
-    )
-
-
 def scored(rows: Iterable[Mapping[str, Any]], scorer: TextScorer) -> Iterator[dict[str, Any]]:
     """Rows of n-best lists with each hypothesis's ``text_score``, in their order.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ INFO_NAME = "info.json"  # beside it, written last
 CUTS_PATTERN = "cuts.*.jsonl.gz"
 RECORDING = "recording"
 ORIGIN = "shard_origin"  # custom field of a cut (as of Lhotse's own reader): its shard's cuts file
+_ORIGIN = re.compile(r"cuts\.(\d+)\.jsonl\.gz")
 
 
 def shard_files(folder: Path) -> list[Path]:
@@ -95,53 +97,21 @@ def shar_cuts(folder: Path, part: int = 0, parts: int = 1) -> CutSet:
     return CutSet(EveryNth(SharCuts(files), part, parts))
 
 
-def archive_of(cut: Any, field: str) -> Path:
-    """The archive in which the cut's ``field`` lies.
-
-    Raises:
-        UASError: the cut is of no Shar.
-    """
-    origin = (cut.custom or {}).get(ORIGIN)
-    if origin is None:
-        raise UASError(
-            f"cut {cut.id}: its data lie in a Shar that it does not name: read it by the Shar's "
-            "folder"
-        )
-    path = Path(origin)
-    number = path.name.split(".")[1]
-    return path.with_name(f"{field}.{number}.tar")
-
-
 def recording_bytes(cut: Any) -> bytes:
     """The audio file of a cut of a Shar.
 
     Raises:
-        UASError: there is none, or the archive is missing or damaged.
+        UASError: the cut does not name its Shar, or has no audio there, or the archive is missing
+            or damaged.
     """
-    archive = archive_of(cut, RECORDING)
+    named = _ORIGIN.fullmatch(Path(str((cut.custom or {}).get(ORIGIN))).name)
+    if named is None:
+        raise UASError(
+            f"cut {cut.id}: its audio lies in a Shar, but '{ORIGIN}' names no shard's cuts: read "
+            "it by the Shar's folder"
+        )
+    archive = Path(cut.custom[ORIGIN]).with_name(f"{RECORDING}.{named[1]}.tar")
     found = read_member(archive, cut.id)
     if found is None:
         raise UASError(f"cut {cut.id}: {archive} holds no audio of it")
-    return found[1]
-
-
-def filled(cut: Any, fields: Sequence[str]) -> Any:
-    """A copy of a cut of a Shar with the data of ``fields`` in memory, as Lhotse's reader gives it.
-
-    Raises:
-        UASError: as :func:`recording_bytes`.
-    """
-    from lhotse.serialization import deserialize_item
-    from lhotse.shar.utils import fill_shar_placeholder
-    from lhotse.utils import fastcopy
-
-    cut = fastcopy(cut, custom=dict(cut.custom or {}))
-    for field in fields:
-        found = read_member(archive_of(cut, field), cut.id)
-        if found is None:
-            continue
-        member, data, manifest = found
-        value = deserialize_item(json.loads(manifest))
-        fill_shar_placeholder(value, data, member.name)
-        setattr(cut, field, value)
-    return cut
+    return found

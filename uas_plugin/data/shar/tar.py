@@ -22,8 +22,8 @@ class Member:
     size: int
 
 
-def read_member(archive: Path, key: str) -> tuple[Member, bytes, bytes] | None:
-    """The data of a cut in an archive, and its manifest; None where the cut has no such data.
+def read_member(archive: Path, key: str) -> bytes | None:
+    """The data of a cut in an archive; None where the cut has no such data.
 
     Args:
         archive: ``<field>.<number>.tar``. key: the cut's id.
@@ -38,22 +38,19 @@ def read_member(archive: Path, key: str) -> tuple[Member, bytes, bytes] | None:
     found = _contents(archive, status.st_size, status.st_mtime_ns).get(key)
     if found is None:
         raise UASError(f"{archive} does not hold cut {key}: its shard was not written as a whole")
-    data, manifest = found
-    if manifest.name.endswith(".nometa"):
+    if found.name.endswith(".nodata"):
         return None
     with open(archive, "rb") as stream:
-        read = [os.pread(stream.fileno(), part.size, part.offset) for part in found]
-    return data, read[0], read[1]
+        return os.pread(stream.fileno(), found.size, found.offset)
 
 
 @functools.lru_cache(maxsize=ARCHIVES)
-def _contents(archive: Path, size: int, _time: int) -> dict[str, tuple[Member, Member]]:
-    """Cut id -> its data and its manifest, which follow each other."""
+def _contents(archive: Path, size: int, _time: int) -> dict[str, Member]:
+    """Cut id -> its data; each is followed by its manifest, which the cut has too."""
     members = _members(archive, size)
     if len(members) % 2:
         raise UASError(f"{archive} is damaged: data and manifests do not come in pairs")
-    pairs = zip(members[::2], members[1::2], strict=True)
-    return {_stem(data.name): (data, manifest) for data, manifest in pairs}
+    return {_stem(data.name): data for data in members[::2]}
 
 
 def _stem(name: str) -> str:
